@@ -1,0 +1,149 @@
+"""Commands of the command line, their options, and what becomes of errors.
+
+Exit codes: 0 done; 1 done, and something was found wrong (a failed check, a difference); 2 the command line or the
+study file; 3 the data; 4 a fit; 5 the machine; 130 stopped by the user.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trialtwin.core.errors import InterruptedRunError, TrialTwinError
+
+app = typer.Typer(
+    name="trialtwin",
+    help="Digital twins for clinical trials: forecast each patient, adjust the trial, show the evidence.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Study = Annotated[Path, typer.Argument(help="Study file (TOML); write one with 'trialtwin init'.", show_default=False)]
+DataFolder = Annotated[Path, typer.Option("--data", help="Folder with the data sets.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder in which the run gets a folder of its own.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed instead of the study file's.", min=0)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+
+
+@app.command()
+def demo(
+    out: Out = Path("runs"),
+    seed: Seed = None,
+    patients: Annotated[int, typer.Option(help="Number of patients to simulate.", min=60, max=5000)] = 250,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate an example trial, run it from data to report, and say where the report is."""
+    from trialtwin.cli.commands import run_demo
+
+    run_demo(out, seed, patients, as_json=as_json)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Study file to write.")] = Path("study.toml"),
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of ADaM files to read arms, visits from.")] = None,
+    paramcd: Annotated[str | None, typer.Option(help="Parameter of the endpoint, with --data.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a study file to edit: the example trial's, or one filled in from your data sets."""
+    from trialtwin.cli.commands import write_study
+
+    write_study(path, data, paramcd, as_json=as_json)
+
+
+@app.command()
+def check(
+    study: Study,
+    data: DataFolder,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Folder of another version of the data sets to compare with.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge whether the data are fit to use, or compare two versions of them; writes nothing."""
+    from trialtwin.cli.commands import check_data, compare_versions
+
+    if against is None:
+        check_data(study, data, as_json=as_json)
+    else:
+        compare_versions(study, data, against, as_json=as_json)
+
+
+@app.command()
+def run(study: Study, data: DataFolder, out: Out = Path("runs"), seed: Seed = None, as_json: AsJson = False) -> None:
+    """Run a study from its data sets to its report; the same command again resumes what was interrupted."""
+    from trialtwin.cli.commands import run_file
+
+    run_file(study, data, out, seed, as_json=as_json)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a finished run again from its dossier."""
+    from trialtwin.cli.commands import write_report_again
+
+    write_report_again(folder, as_json=as_json)
+
+
+@app.command()
+def schema(
+    path: Annotated[Path | None, typer.Option("--out", help="File to write instead of the screen.")] = None,
+) -> None:
+    """Print the JSON Schema of the study file."""
+    from trialtwin.cli.commands import print_schema
+
+    print_schema(path)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    context: typer.Context,
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Digital twins for clinical trials: forecast each patient, adjust the trial, show the evidence."""
+    if show:
+        from trialtwin import __version__
+
+        typer.echo(f"trialtwin {__version__}")
+        raise typer.Exit
+    del context
+
+
+def run_app() -> None:
+    """Run the command line; errors of ours become words on stderr (or JSON) and an exit code."""
+    try:
+        app()
+    except TrialTwinError as error:
+        _say(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        stopped = InterruptedRunError(
+            "stopped by the user", do="run the same command again: finished steps are not repeated"
+        )
+        _say(stopped)
+        sys.exit(stopped.exit_code)
+
+
+def _say(error: TrialTwinError) -> None:
+    """Print an error to stderr, as JSON where that was asked for."""
+    if "--json" in sys.argv:
+        content = {
+            "error": {
+                "kind": type(error).__name__,
+                "what": error.what,
+                "where": error.where,
+                "exists": list(error.exists),
+                "do": error.do,
+                "exit_code": error.exit_code,
+            }
+        }
+        typer.echo(json.dumps(content, ensure_ascii=False), err=True)
+    else:
+        typer.echo(f"error: {error}", err=True)

@@ -1,0 +1,1 @@
+"""The types that every room meets: cohorts, twins, trajectories, estimates, findings and one error tree."""

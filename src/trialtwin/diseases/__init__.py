@@ -1,0 +1,1 @@
+"""Diseases as dynamical systems: states, mechanisms that treatments act on, and the scales that observe them."""

@@ -1,0 +1,1 @@
+"""Numerical engine: ensembles of ordinary differential equations, and the manifest of a run."""

@@ -1,0 +1,1 @@
+"""One self-contained page that shows findings and estimates: figures drawn from tables, HTML that loads nothing."""

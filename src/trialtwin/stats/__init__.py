@@ -1,0 +1,1 @@
+"""Statistics on arrays: linear models, two-sample tests, calibration, sample size. Arrays in, `Estimate` out."""

@@ -1,0 +1,1 @@
+"""A study from its page of TOML to its results: read, check, fit, validate, analyse."""

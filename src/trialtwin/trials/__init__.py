@@ -1,0 +1,1 @@
+"""Finished trials: the analysis set, the analyses by name, and what a prognostic score gained."""

@@ -1,0 +1,103 @@
+"""Covariates as a standardised matrix, encoded the same way for every cohort once it was learned from one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from trialtwin.core.cohort import Cohort
+from trialtwin.core.errors import MismatchError
+from trialtwin.core.variables import Kind, Variable, position
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How to turn covariates, and baseline values of outcomes, into columns of mean 0 and SD 1.
+
+    ``names`` are covariates and outcomes by name; ``levels`` the level that a column indicates, empty for a numeric
+    column; ``centres`` and ``scales`` standardise; ``seen`` are the levels that occurred, by covariate. The first level
+    of a categorical covariate has no column. Columns that were constant in the cohort learned from are left out.
+    """
+
+    names: tuple[str, ...]
+    levels: tuple[str, ...]
+    centres: tuple[float, ...]
+    scales: tuple[float, ...]
+    seen: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def learn(cls, cohort: Cohort, *, modelled: tuple[str, ...] = ()) -> "Encoder":
+        """Learn the encoding of a cohort.
+
+        Parameters
+        ----------
+        modelled
+            Outcomes whose baseline value is part of the history and therefore no covariate.
+        """
+        found = []
+        for variable in cohort.variables:
+            levels = variable.levels[1:] if variable.kind is Kind.CATEGORICAL else ("",)
+            found += [(variable.name, level) for level in levels]
+        found += [(v.name, "") for v in cohort.outcomes if v.name not in modelled]
+        seen = {v.name: _seen(cohort, v) for v in cohort.variables if v.kind is Kind.CATEGORICAL}
+        kept = []
+        for name, level in found:
+            column = _column(cohort, name, level)
+            known = column[np.isfinite(column)]
+            if len(known) and np.std(known) > 1e-12:
+                kept.append((name, level, float(np.mean(known)), float(np.std(known))))
+        names, levels, centres, scales = zip(*kept, strict=True) if kept else ((), (), (), ())
+        return cls(names, levels, centres, scales, seen)
+
+
+def encode(encoder: Encoder, cohort: Cohort) -> Float[np.ndarray, "patient column"]:
+    """Encode a cohort; a missing value becomes 0, the mean of the cohort that the encoding was learned from.
+
+    A level that did not occur there is taken as missing: nothing is known of it, least of all that it is the first one.
+
+    Raises
+    ------
+    MismatchError
+        If the cohort lacks a covariate that the encoding needs.
+    """
+    columns = []
+    for name, level, centre, scale in zip(encoder.names, encoder.levels, encoder.centres, encoder.scales, strict=True):
+        column = _column(cohort, name, level)
+        if name in encoder.seen:
+            column = np.where(_unseen(cohort, name, encoder.seen[name]), np.nan, column)
+        standard = (column - centre) / scale
+        columns.append(np.where(np.isfinite(standard), standard, 0.0))
+    return np.stack(columns, axis=1) if columns else np.zeros((len(cohort), 0))
+
+
+def _seen(cohort: Cohort, variable: Variable) -> tuple[str, ...]:
+    """Return the levels of a categorical covariate that occur."""
+    codes = cohort.covariate(variable.name)
+    return tuple(level for i, level in enumerate(variable.levels) if (codes == i).any())
+
+
+def _unseen(cohort: Cohort, name: str, seen: tuple[str, ...]) -> Bool[np.ndarray, " patient"]:
+    """Tell whose level of a categorical covariate is not among those seen."""
+    variable = cohort.variables[position(cohort.variables, name)]
+    new = [i for i, level in enumerate(variable.levels) if level not in seen]
+    return np.isin(cohort.covariate(name), new)
+
+
+def _column(cohort: Cohort, name: str, level: str) -> Float[np.ndarray, " patient"]:
+    """Return a covariate, an indicator of one level, or an outcome measured at baseline; NaN where missing."""
+    covariates = [v.name for v in cohort.variables]
+    if name not in covariates:
+        if name not in [v.name for v in cohort.outcomes]:
+            raise MismatchError(
+                f"the twin needs {name!r}, which these patients do not have",
+                exists=[*covariates, *(v.name for v in cohort.outcomes)],
+                do="add it to the patients, as missing (NaN) if it was not measured",
+            )
+        return np.where(cohort.times[:, 0] <= 0, cohort.values[:, 0, cohort.outcome(name)], np.nan)
+    raw = cohort.covariate(name)
+    if not level:
+        return raw
+    variable = cohort.variables[covariates.index(name)]
+    if level not in variable.levels:
+        raise MismatchError(f"covariate {name!r} has no level {level!r} in these patients", exists=variable.levels)
+    return np.where(np.isnan(raw), np.nan, (raw == variable.levels.index(level)).astype(float))

@@ -1,0 +1,208 @@
+"""The mechanistic twin: a disease model whose population is learned from a cohort and whose patients are inferred."""
+
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from trialtwin.core.cohort import Cohort
+from trialtwin.core.errors import FitError
+from trialtwin.core.finding import Assumption, Learned
+from trialtwin.core.trajectories import Trajectories
+from trialtwin.core.treatment import AbstractTreatment, NoTreatment
+from trialtwin.core.twin import AbstractModel, AbstractTwin, Times, patient_times, require_mechanisms
+from trialtwin.core.variables import Variable
+from trialtwin.diseases.base import AbstractDisease
+from trialtwin.infer.laplace import log_marginal
+from trialtwin.infer.optimise import minimise
+from trialtwin.twins.course import Instrument, Observations, observe, time_grid
+from trialtwin.twins.posterior import (
+    find,
+    infer,
+    require_found,
+    require_inferred,
+    require_solved,
+    sample,
+    solver_errors,
+)
+
+POPULATION_DRAWS = 16
+
+
+@final
+class MechanisticTwin(AbstractTwin):
+    """A disease with its population posterior, ready to infer any patient.
+
+    ``population`` is the maximum a posteriori estimate of the population parameters and ``covariance`` its Laplace
+    covariance, in the order of ``instrument.priors``.
+    """
+
+    instrument: Instrument
+    outcomes: tuple[Variable, ...]
+    population: Float[np.ndarray, " parameter"]
+    covariance: Float[np.ndarray, "parameter parameter"]
+    mechanisms: tuple[str, ...]
+    assumptions: tuple[Assumption, ...]
+    learned: tuple[Learned, ...]
+
+    def predict(
+        self, patients: Cohort, treatment: AbstractTreatment, times: Times, *, draws: int, key: Array
+    ) -> Trajectories:
+        """Return posterior-predictive trajectories given each patient's covariates and history.
+
+        The history is taken to be untreated, and ``treatment`` to start at baseline. Draws carry population
+        uncertainty (16 draws of the population, shared by all patients), each patient's own uncertainty (importance
+        resampling given the population) and measurement error, censored at the ends of each scale. ``expected`` is the
+        mean at the population estimate, over 256 weighted points of the patient's posterior that do not depend on the
+        key.
+
+        Raises
+        ------
+        DataError
+            If there are no patients, or the times cannot be predicted at.
+        MismatchError
+            If the treatment acts on a mechanism that the disease lacks.
+        ConvergenceError
+            If a patient's posterior is not found, or the solver is not accurate enough.
+        """
+        require_mechanisms(self, treatment)
+        own_times = patient_times(patients, times, draws)
+        data = observe(self.instrument, patients, self.outcomes, pad=True)
+        at = _padded(own_times, len(data.times))
+        grid = time_grid(max(float(np.max(times)), float(np.max(patients.times, where=_seen(patients), initial=0.0))))
+        population = jnp.asarray(self.population)
+        mode = infer(self.instrument, population, _start(self.instrument, data), data, grid)
+        require_inferred(mode, patients.ids)
+        found = find(self.instrument, population, mode, data, at, grid, treatment)
+        require_found(found, self.instrument, treatment, patients.ids)
+        population_key, *keys = jax.random.split(key, 1 + POPULATION_DRAWS)
+        root = np.linalg.cholesky(self.covariance)
+        steps = np.asarray(jax.random.normal(population_key, (POPULATION_DRAWS, len(self.population))))
+        per = -(-draws // POPULATION_DRAWS)
+        sampled = []
+        for step, draw_key in zip(steps, keys, strict=True):
+            moved = jnp.asarray(self.population + root @ step)
+            block = sample(self.instrument, moved, found.proposal, data, at, grid, treatment, draw_key, per)
+            sampled.append(np.asarray(block)[:, : len(patients)])
+        expected = np.asarray(found.expected)[: len(patients)]
+        return Trajectories(patients.ids, self.outcomes, times, np.concatenate(sampled)[:draws], expected)
+
+
+@final
+class Mechanistic(AbstractModel):
+    """A disease model to be fitted to a cohort of untreated patients.
+
+    Population parameters θ maximise Σᵢ log ∫ p(yᵢ, uᵢ | θ) duᵢ + log p(θ), the integrals by first-order conditional
+    estimation with interaction (Laplace's method with the Fisher information as curvature) and its exact gradient.
+
+    Parameters
+    ----------
+    disease
+        The disease; outcomes whose ``concept`` is one of its scales are used, the others left aside.
+    """
+
+    disease: AbstractDisease
+
+    def fit(self, cohort: Cohort, *, key: Array) -> MechanisticTwin:
+        """Fit to every patient, taken to be untreated; deterministic, so ``key`` is not used.
+
+        Raises
+        ------
+        FitError
+            If no outcome is on a scale of the disease, or nobody was measured after baseline.
+        ConvergenceError
+            If the population or a patient cannot be inferred.
+        """
+        del key
+        outcomes = tuple(v for k, v in enumerate(cohort.outcomes) if self._usable(cohort, k))
+        if not outcomes:
+            raise FitError(
+                f"no measured outcome is on a scale of {self.disease.name!r}",
+                where="concepts of the outcomes: "
+                + (", ".join(v.concept or "none" for v in cohort.outcomes) or "none"),
+                exists=self.disease.scales,
+                do="give an outcome one of these concepts in the study file",
+            )
+        used = [cohort.outcome(v.name) for v in outcomes]
+        if not (cohort.observed[..., used] & (cohort.times > 0)[..., None]).any():
+            raise FitError(
+                "nobody was measured after baseline", do="give the twin a cohort with follow-up to learn from"
+            )
+        instrument = Instrument(self.disease, tuple(v.concept for v in outcomes))
+        population, covariance = _fit_population(instrument, cohort, outcomes)
+        sd = np.sqrt(np.diag(covariance))
+        learned = tuple(
+            Learned(name=p.name, value=value, sd=error, prior_mean=p.mean, prior_sd=p.sd)
+            for p, value, error in zip(instrument.priors, population.tolist(), sd.tolist(), strict=True)
+        )
+        return MechanisticTwin(
+            instrument=instrument,
+            outcomes=outcomes,
+            population=population,
+            covariance=covariance,
+            mechanisms=tuple(m.name for m in self.disease.mechanisms),
+            assumptions=(
+                *(c.assumption() for c in self.disease.constants),
+                *(p.assumption() for p in instrument.priors),
+            ),
+            learned=learned,
+        )
+
+    def _usable(self, cohort: Cohort, k: int) -> bool:
+        return cohort.outcomes[k].concept in self.disease.scales and bool(cohort.observed[..., k].any())
+
+
+def _fit_population(
+    instrument: Instrument, cohort: Cohort, outcomes: tuple[Variable, ...]
+) -> tuple[Float[np.ndarray, " parameter"], Float[np.ndarray, "parameter parameter"]]:
+    """Maximise the Laplace marginal posterior of the population parameters."""
+    data = observe(instrument, cohort, outcomes, pad=True)
+    grid = time_grid(float(np.max(cohort.times, where=_seen(cohort), initial=0.0)))
+    effects = _start(instrument, data)
+
+    def objective(population: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal effects
+        mode = infer(instrument, jnp.asarray(population), effects, data, grid)
+        if not bool(mode.converged.all()):
+            return float("nan"), np.full_like(population, np.nan)
+        effects = mode.position
+        value, gradient = _negative_log_posterior(instrument, jnp.asarray(population), effects, data, grid)
+        return float(value), np.asarray(gradient)
+
+    start = np.array([prior.mean for prior in instrument.priors])
+    optimum = minimise(objective, start, names=tuple(prior.name for prior in instrument.priors))
+    errors = solver_errors(instrument, jnp.asarray(optimum.position), effects, data, grid, NoTreatment())
+    require_solved(np.asarray(errors)[: len(cohort)], instrument, NoTreatment(), cohort.ids)
+    return optimum.position, np.linalg.inv(optimum.hessian)
+
+
+def _start(instrument: Instrument, data: Observations) -> Float[Array, "patient effect"]:
+    return jnp.zeros((len(data.times), instrument.dimension))
+
+
+@eqx.filter_jit
+def _negative_log_posterior(
+    instrument: Instrument, population: Array, modes: Array, data: Observations, grid: Array
+) -> tuple[Array, Array]:
+    """Return minus the log posterior of the population parameters and its exact gradient."""
+
+    def value(theta: Array) -> Array:
+        def marginal(mode: Array, one: Observations) -> Array:
+            return log_marginal(instrument.log_joint, instrument.expand, theta, mode, (one, grid))
+
+        return -jax.vmap(marginal)(modes, data).sum() - instrument.log_prior(theta)
+
+    return jax.value_and_grad(value)(population)
+
+
+def _padded(times: Float[np.ndarray, "patient time"], rows: int) -> Array:
+    """Add rows of zeros for the patients that pad the arrays."""
+    return jnp.asarray(np.concatenate([times, np.zeros((rows - len(times), times.shape[1]))]))
+
+
+def _seen(cohort: Cohort) -> Bool[np.ndarray, "patient visit"]:
+    """Tell at which visits anything was measured."""
+    return cohort.observed.any(axis=2)

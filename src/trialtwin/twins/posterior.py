@@ -1,0 +1,175 @@
+"""Patients inferred: their most probable effects, the posterior around them, and what would be measured of them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from trialtwin.core.errors import ConvergenceError
+from trialtwin.core.treatment import AbstractTreatment
+from trialtwin.engine.solve import require_accuracy
+from trialtwin.infer.importance import (
+    Proposal,
+    adapt,
+    effective_size,
+    importance_weights,
+    laplace_proposal,
+    random_points,
+    resample,
+    student_points,
+)
+from trialtwin.infer.laplace import Mode, find_mode
+from trialtwin.twins.censored import censored_mean
+from trialtwin.twins.course import Instrument, Observations
+
+POINTS = 256  # fixed points of each patient's posterior that expectations are taken over
+PROPOSED = 96  # random points of each patient's posterior, for each draw of the population
+LEAST = 12.0  # effective points below which a patient's posterior counts as not found
+
+
+class Found(eqx.Module):
+    """A posterior: a proposal, what it is worth, and what is expected of the patient; under `vmap`, of all patients."""
+
+    proposal: Proposal
+    size: Float[Array, "*patient"]
+    expected: Float[Array, "*patient time scale"]
+    error: Float[Array, "*patient state"]
+
+
+@eqx.filter_jit
+def infer(instrument: Instrument, population: Array, start: Array, data: Observations, grid: Array) -> Mode:
+    """Find every patient's most probable effects."""
+
+    def patient(u: Array, one: Observations) -> Mode:
+        return find_mode(instrument.log_joint, instrument.expand, population, u, (one, grid))
+
+    return jax.vmap(patient)(start, data)
+
+
+@eqx.filter_jit
+def solver_errors(
+    instrument: Instrument,
+    population: Array,
+    modes: Array,
+    data: Observations,
+    grid: Array,
+    treatment: AbstractTreatment,
+) -> Float[Array, "patient state"]:
+    """Return the solver's error over its tolerance along every patient's most probable course."""
+
+    def patient(u: Array, one: Observations) -> Array:
+        return instrument.course(population, u, one.covariates, one.times, grid, treatment)[1]
+
+    return jax.vmap(patient)(modes, data)
+
+
+@eqx.filter_jit
+def find(
+    instrument: Instrument,
+    population: Array,
+    mode: Mode,
+    data: Observations,
+    at: Array,
+    grid: Array,
+    treatment: AbstractTreatment,
+) -> Found:
+    """Find every patient's posterior around the mode, and expect over it, by importance sampling at fixed points."""
+    points = jnp.asarray(student_points(POINTS, instrument.dimension))
+    lower, upper = instrument.bounds()
+
+    def patient(position: Array, precision: Array, one: Observations, t: Array) -> Found:
+        def log_density(u: Array) -> Array:
+            return instrument.log_joint(population, u, (one, grid))
+
+        proposal = laplace_proposal(position, precision)
+        for _ in range(2):
+            proposal = adapt(proposal, points, importance_weights(log_density, proposal, points))
+        weights = importance_weights(log_density, proposal, points)
+
+        def mean(u: Array) -> tuple[Array, Array]:
+            expected, error = instrument.course(population, u, one.covariates, t, grid, treatment)
+            return censored_mean(expected, instrument.spread(population, expected), lower, upper), error
+
+        means, errors = jax.vmap(mean)(proposal.place(points))
+        heavy = jnp.where(weights[:, None] > 1e-3 / POINTS, errors, 0.0)
+        return Found(proposal, effective_size(weights), jnp.tensordot(weights, means, 1), jnp.max(heavy, axis=0))
+
+    return jax.vmap(patient)(mode.position, mode.precision, data, at)
+
+
+@eqx.filter_jit
+def sample(
+    instrument: Instrument,
+    population: Array,
+    proposal: Proposal,
+    data: Observations,
+    at: Array,
+    grid: Array,
+    treatment: AbstractTreatment,
+    key: Array,
+    draws: int,
+) -> Float[Array, "draw patient time scale"]:
+    """Draw what would be measured of each patient, for one draw of the population, by importance resampling."""
+    lower, upper = instrument.bounds()
+
+    def patient(own: Proposal, one: Observations, t: Array, own_key: Array) -> Array:
+        points_key, choice_key, noise_key = jax.random.split(own_key, 3)
+        points = random_points(points_key, PROPOSED, instrument.dimension)
+        weights = importance_weights(lambda u: instrument.log_joint(population, u, (one, grid)), own, points)
+        chosen = own.place(points)[resample(choice_key, weights, draws)]
+        noise = jax.random.normal(noise_key, (draws, len(t), len(instrument.scales)))
+
+        def measure(u: Array, e: Array) -> Array:
+            expected, _ = instrument.course(population, u, one.covariates, t, grid, treatment)
+            return jnp.clip(expected + instrument.spread(population, expected) * e, lower, upper)
+
+        return jax.vmap(measure)(chosen, noise)
+
+    drawn = jax.vmap(patient)(proposal, data, at, jax.random.split(key, len(at)))
+    return jnp.swapaxes(drawn, 0, 1)
+
+
+def require_inferred(mode: Mode, ids: tuple[str, ...]) -> None:
+    """Refuse patients whose most probable effects were not found.
+
+    Raises
+    ------
+    ConvergenceError
+        Naming the patients.
+    """
+    _refuse(np.asarray(mode.converged)[: len(ids)], ids, "the most probable course")
+
+
+def require_found(found: Found, instrument: Instrument, treatment: AbstractTreatment, ids: tuple[str, ...]) -> None:
+    """Refuse patients whose posterior was not found, or whose course was not solved accurately.
+
+    Raises
+    ------
+    ConvergenceError
+        Naming the patients, and the states that were not solved.
+    """
+    require_solved(np.asarray(found.error)[: len(ids)], instrument, treatment, ids)
+    _refuse(np.asarray(found.size)[: len(ids)] >= LEAST, ids, "the posterior")
+
+
+def require_solved(
+    error: Float[np.ndarray, "patient state"],
+    instrument: Instrument,
+    treatment: AbstractTreatment,
+    ids: tuple[str, ...],
+) -> None:
+    """Refuse courses whose solver error exceeds the tolerance of a state."""
+    own = error.shape[1] - len(instrument.disease.states)
+    states = (*instrument.disease.states, *(f"state {i + 1} of {treatment.name}" for i in range(own)))
+    require_accuracy(error, states, ids, tolerance=1.0)
+
+
+def _refuse(good: np.ndarray, ids: tuple[str, ...], what: str) -> None:
+    bad = np.flatnonzero(~good)
+    if len(bad):
+        raise ConvergenceError(
+            f"{what} of {len(bad)} patient(s) was not found",
+            where=", ".join(ids[i] for i in bad[:10]),
+            do="look for measurements of these patients that contradict each other or their covariates",
+        )
