@@ -58,11 +58,15 @@ def alzheimer_patients(rng: np.random.Generator, population: np.ndarray, prefix:
 
 
 def alzheimer_studies(
-    studies: int, seed: int, *, severity: tuple[float, float]
+    studies: int, seed: int, *, severity: tuple[float, float] | None = None
 ) -> Iterator[tuple[np.ndarray, Cohort, Cohort]]:
-    """Draw populations from the prior, but for mean severity, and patients to learn from and others to forecast."""
+    """Draw populations from the prior, each with patients to learn from and others to forecast.
+
+    ``severity`` is a mean and SD of mean severity that replace the prior's.
+    """
     for k in range(studies):
         rng = np.random.default_rng([seed, k])
         population = np.array([rng.normal(p.mean, p.sd) for p in INSTRUMENT.priors])
-        population[SEVERITY] = rng.normal(*severity)
+        if severity is not None:
+            population[SEVERITY] = rng.normal(*severity)
         yield population, alzheimer_patients(rng, population, "T"), alzheimer_patients(rng, population, "N")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from trialtwin.cli.progress import waiting
 from trialtwin.core.errors import InterruptedRunError, TrialTwinError
 
 app = typer.Typer(
@@ -37,7 +38,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Simulate an example trial, run it from data to report, and say where the report is."""
-    from trialtwin.cli.commands import run_demo
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.commands import run_demo
 
     run_demo(out, seed, patients, as_json=as_json)
 
@@ -50,7 +52,8 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write a study file to edit: the example trial's, or one filled in from your data sets."""
-    from trialtwin.cli.commands import write_study
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.commands import write_study
 
     write_study(path, data, paramcd, as_json=as_json)
 
@@ -65,7 +68,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Judge whether the data are fit to use, or compare two versions of them; writes nothing."""
-    from trialtwin.cli.commands import check_data, compare_versions
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.commands import check_data, compare_versions
 
     if against is None:
         check_data(study, data, as_json=as_json)
@@ -76,7 +80,8 @@ def check(
 @app.command()
 def run(study: Study, data: DataFolder, out: Out = Path("runs"), seed: Seed = None, as_json: AsJson = False) -> None:
     """Run a study from its data sets to its report; the same command again resumes what was interrupted."""
-    from trialtwin.cli.commands import run_file
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.commands import run_file
 
     run_file(study, data, out, seed, as_json=as_json)
 
@@ -87,7 +92,8 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a finished run again from its dossier."""
-    from trialtwin.cli.commands import write_report_again
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.commands import write_report_again
 
     write_report_again(folder, as_json=as_json)
 
@@ -97,7 +103,8 @@ def schema(
     path: Annotated[Path | None, typer.Option("--out", help="File to write instead of the screen.")] = None,
 ) -> None:
     """Print the JSON Schema of the study file."""
-    from trialtwin.cli.commands import print_schema
+    with waiting("Loading", silent=True):
+        from trialtwin.cli.commands import print_schema
 
     print_schema(path)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from trialtwin.cli.progress import SilentProgress, TerminalProgress
+from trialtwin.cli.progress import SilentProgress, TerminalProgress, waiting
 from trialtwin.core.dossier import Dossier
 from trialtwin.core.errors import ConfigError, InterruptedRunError
 from trialtwin.core.files import write_bytes
@@ -39,7 +39,8 @@ def run_demo(out: Path, seed: int | None, patients: int, *, as_json: bool) -> No
     folder = out / spec.study.id
     command = f"trialtwin demo --seed {spec.study.seed} --patients {patients}"
     with _interruptible():
-        data = make_example(folder / "data", seed=spec.study.seed, patients=patients)
+        with waiting("Simulating the example trial", silent=as_json):
+            data = make_example(folder / "data", seed=spec.study.seed, patients=patients)
         _run(spec, folder, data, folder, command, as_json=as_json)
 
 
@@ -55,8 +56,9 @@ def write_study(path: Path, data: Path | None, paramcd: str | None, *, as_json: 
 
 def check_data(study: Path, data: Path, *, as_json: bool) -> None:
     """Judge whether the data are fit to use."""
-    with _interruptible():
-        found = review(read_study(load_study(study), data))
+    spec = load_study(study)
+    with _interruptible(), waiting("Reading and checking the data", silent=as_json):
+        found = review(read_study(spec, data))
     if as_json:
         _emit({"fit": found.fit, "score": found.score, "findings": [_plain(f) for f in found.findings]})
     else:
@@ -69,7 +71,7 @@ def check_data(study: Path, data: Path, *, as_json: bool) -> None:
 def compare_versions(study: Path, data: Path, other: Path, *, as_json: bool) -> None:
     """List where two versions of the data sets differ."""
     spec = load_study(study)
-    with _interruptible():
+    with _interruptible(), waiting("Reading and comparing the data", silent=as_json):
         found = compare_studies(read_study(spec, data), read_study(spec, other))
     if as_json:
         _emit({"same": all(f.verdict is Verdict.PASS for f in found), "findings": [_plain(f) for f in found]})
@@ -109,11 +111,13 @@ def print_schema(path: Path | None) -> None:
 
 def _run(spec: StudySpec, base: Path, data: Path, folder: Path, command: str, *, as_json: bool) -> None:
     """Run a study and say what came of it; bad input is refused before anything slow is imported or written."""
-    prepared = read_study(spec, data)
-    prepared.require_usable()
-    history = None if spec.scoring.history is None else read_history(spec, base / spec.scoring.history)
-    from trialtwin.report.html import render
-    from trialtwin.study.run import run_study
+    with waiting("Reading the data", silent=as_json):
+        prepared = read_study(spec, data)
+        prepared.require_usable()
+        history = None if spec.scoring.history is None else read_history(spec, base / spec.scoring.history)
+    with waiting("Loading the twins", silent=as_json):
+        from trialtwin.report.html import render
+        from trialtwin.study.run import run_study
 
     with SilentProgress() if as_json else TerminalProgress() as progress:
         done = run_study(prepared, folder, render=render, progress=progress, command=command, history=history)

@@ -1,5 +1,8 @@
 """Progress on the terminal: a line a step, with a bar where a step has parts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
@@ -11,6 +14,16 @@ _WORDS = {
     "compose": "Putting the dossier together",
     "report": "Writing the report",
 }
+
+
+@contextmanager
+def waiting(words: str, *, silent: bool = False) -> Iterator[None]:
+    """Show on stderr what is being waited for, while it lasts."""
+    if silent:
+        yield
+        return
+    with Console(stderr=True).status(words):
+        yield
 
 
 class TerminalProgress:
