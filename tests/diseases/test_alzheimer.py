@@ -19,6 +19,7 @@ NEUTRAL = {m.name: jnp.asarray(m.neutral) for m in ALZHEIMER.mechanisms}
 POPULATION = {p.name: jnp.asarray(p.mean) for p in ALZHEIMER.priors}
 CENTRE = jnp.array([d.centre for d in ALZHEIMER.declared])
 YEAR = 365.25
+RATE_SD = np.exp(-0.288)  # of the log rate, whose mean is such that the mean rate is 1
 
 
 def independent_flow(y: np.ndarray, rate: float, K: float, act: Mapping[str, Any]) -> np.ndarray:
@@ -196,7 +197,7 @@ def test_independent_spread_of_patients() -> None:
     people = _individuals(np.random.default_rng(8).normal(size=(400_000, 5)))
     n = 400_000
     for values, mean, sd in (
-        (np.log(people.rate), 0.0, np.exp(-0.288)),
+        (np.log(people.rate), -(RATE_SD**2) / 2, RATE_SD),
         (people.severity, -1.0, np.exp(-0.69)),
         (logit(np.asarray(people.tau)), -0.6, 0.8),
         (logit(np.asarray(people.amyloid / people.capacity)), 1.7, 1.3),
@@ -206,9 +207,15 @@ def test_independent_spread_of_patients() -> None:
         assert float(np.std(values)) == pytest.approx(sd, rel=4 / np.sqrt(2 * n))
 
 
+def test_the_mean_rate_is_1() -> None:
+    """What was fitted to means of arms is the rate of the mean patient, within 4 standard errors of 400,000."""
+    rates = np.asarray(_individuals(np.random.default_rng(9).normal(size=(400_000, 5))).rate)
+    assert rates.mean() == pytest.approx(1.0, abs=4 * rates.std() / np.sqrt(len(rates)))
+
+
 def test_a_covariate_at_its_centre_has_no_effect() -> None:
     typical = ALZHEIMER.individual(POPULATION, jnp.zeros(5), CENTRE)
-    assert float(typical.rate) == pytest.approx(1.0)
+    assert float(typical.rate) == pytest.approx(np.exp(-(RATE_SD**2) / 2))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +232,7 @@ def test_declared_covariates_act_on_the_rate_alone(covariates: list[float], fact
     """Conrado 2014: −2.4 % a year of age above 75, +7.9 % for women, +19.5 % for an APOE4 allele."""
     typical = ALZHEIMER.individual(POPULATION, jnp.zeros(5), CENTRE)
     other = ALZHEIMER.individual(POPULATION, jnp.zeros(5), jnp.asarray(covariates))
-    assert float(other.rate) == pytest.approx(factor, rel=1e-12)
+    assert float(other.rate / typical.rate) == pytest.approx(factor, rel=1e-12)
     assert [float(x) for x in other[1:]] == [float(x) for x in typical[1:]]
 
 

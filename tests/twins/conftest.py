@@ -46,7 +46,8 @@ def simulated(seed: int, population: Mapping[str, float], prefix: str = "S") -> 
     p = population
     age, woman = rng.normal(75, 7, PATIENTS), rng.integers(0, 2, PATIENTS)
     alleles = rng.choice(3, PATIENTS, p=[0.4, 0.48, 0.12])
-    rates = p["log rate shift of the study"] + np.exp(p["log SD of log rate"]) * rng.normal(size=PATIENTS)
+    rate_sd = np.exp(p["log SD of log rate"])
+    rates = p["log rate shift of the study"] - rate_sd**2 / 2 + rate_sd * rng.normal(size=PATIENTS)
     rates += p["log rate per year of age above 75"] * (age - 75)
     rates += p["log rate, women against men"] * (woman - 0.5)
     rates += p["log rate per APOE4 allele"] * (alleles - 0.72)

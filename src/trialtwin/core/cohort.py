@@ -21,8 +21,8 @@ class Events:
     ----------
     patient
         Position in ``Cohort.ids``.
-    time : days since baseline
-        NaN where it is not known.
+    time
+        In days since baseline; NaN where it is not known.
     name
         What happened.
     observed
