@@ -50,23 +50,28 @@ def check_study(content: dict[str, Any], *, where: str) -> StudySpec:
     try:
         return StudySpec.model_validate(content)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        lines = [_explain(detail) for detail in details[:MOST_ERRORS]]
-        if len(details) > MOST_ERRORS:
-            lines.append(f"and {len(details) - MOST_ERRORS} more")
         raise ConfigError(
-            "the study file does not describe a study:\n" + "\n".join(f"  - {line}" for line in lines),
+            "the study file does not describe a study:\n" + explain(error, StudySpec),
             where=where,
             do="correct these keys; 'trialtwin schema' prints every key with its type",
         ) from error
 
 
-def _explain(detail: ErrorDetails) -> str:
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in words what is wrong with a file that was to be a ``model``: a line a key, up to ten."""
+    details = error.errors(include_url=False)
+    lines = [_explain(detail, model) for detail in details[:MOST_ERRORS]]
+    if len(details) > MOST_ERRORS:
+        lines.append(f"and {len(details) - MOST_ERRORS} more")
+    return "\n".join(f"  - {line}" for line in lines)
+
+
+def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
     """Say one error in words: the key, what is wrong, and what it could be."""
     place = detail["loc"]
     key = _key(place)
     if detail["type"] == "extra_forbidden":
-        known = _siblings(place[:-1])
+        known = _siblings(place[:-1], model)
         close = difflib.get_close_matches(str(place[-1]), known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{key}: no such key; {hint}keys here: {', '.join(known)}"
@@ -86,9 +91,9 @@ def _key(place: tuple[int | str, ...]) -> str:
     return key
 
 
-def _siblings(place: tuple[int | str, ...]) -> list[str]:
+def _siblings(place: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
     """List the keys of the table at a place."""
-    model: Any = StudySpec
+    model: Any = root
     for part in place:
         if isinstance(part, str) and isinstance(model, type) and issubclass(model, BaseModel):
             model = _table(model.model_fields[part].annotation) if part in model.model_fields else None
