@@ -85,6 +85,19 @@ class Variable:
         return above and (self.upper is None or value <= self.upper)
 
 
+@dataclass(frozen=True)
+class Declared:
+    """A covariate that a disease or a treatment knows by concept.
+
+    With ``level``, the covariate is categorical and enters as 1 for that level and 0 for any other. A missing value
+    enters as ``centre``.
+    """
+
+    concept: str
+    centre: float
+    level: str = ""
+
+
 def position(variables: tuple[Variable, ...], name: str, *, what: str = "variable") -> int:
     """Find a variable by name, else by concept, or say which there are.
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from trialtwin.core.finding import Assumption
+from trialtwin.core.variables import Declared
 
 type Confidence = Literal["high", "medium", "low"]
 DAYS_PER_YEAR = 365.25
@@ -70,19 +71,6 @@ class Mechanism:
     name: str
     neutral: float
     meaning: str
-
-
-@dataclass(frozen=True)
-class Declared:
-    """A covariate that a disease knows by concept.
-
-    With ``level``, the covariate is categorical and enters as 1 for that level and 0 for any other. A missing value
-    enters as ``centre``, where its effect is zero.
-    """
-
-    concept: str
-    centre: float
-    level: str = ""
 
 
 class AbstractScale(eqx.Module):
