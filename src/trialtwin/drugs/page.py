@@ -131,7 +131,8 @@ class FullTarget(Varying):
 
     @model_validator(mode="after")
     def _site_has_flows(self) -> Self:
-        return _with_flows(self)
+        _require_flows(self)
+        return self
 
 
 class QuasiTarget(Varying):
@@ -150,14 +151,14 @@ class QuasiTarget(Varying):
 
     @model_validator(mode="after")
     def _site_has_flows(self) -> Self:
-        return _with_flows(self)
+        _require_flows(self)
+        return self
 
 
-def _with_flows[T: (FullTarget, QuasiTarget)](target: T) -> T:
+def _require_flows(target: FullTarget | QuasiTarget) -> None:
     given = [name for name in ("q_in", "q_out", "V_site") if getattr(target, name) is not None]
     if len(given) != (3 if target.site == "site" else 0):
         raise ValueError("q_in, q_out and V_site belong to site = 'site', all three, and to it only")
-    return target
 
 
 class Acting(Varying):

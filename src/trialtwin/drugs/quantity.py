@@ -71,7 +71,7 @@ class Quantity(eqx.Module):
 
     def individual(self, deviation: Scalar | float, covariates: Mapping[str, Scalar]) -> Scalar:
         """Return a patient's value; ``deviation`` is in standard deviations of the logarithm."""
-        value = self.value * jnp.exp(self.omega * deviation)
+        value = jnp.asarray(self.value) * jnp.exp(self.omega * deviation)
         for influence in self.influences:
             value = value * influence.factor(covariates)
         return value

@@ -112,7 +112,8 @@ class Rate(AbstractHazard):
     Examples
     --------
     >>> import numpy as np
-    >>> nausea = Rate("nausea", np.array(0.1 / 365.25), np.array(0.2 / 365.25), np.array(np.inf), np.array(0.0))
+    >>> yearly = np.array(0.1 / 365.25)
+    >>> nausea = Rate("nausea", yearly, 2 * yearly, reference=np.array(np.inf), resolution=np.array(0.0), declared=())
     >>> round(float(nausea.incidence({}, 0.0, 365.25)), 4)  # 1 − e^(−0.3)
     0.2592
     """
@@ -122,7 +123,7 @@ class Rate(AbstractHazard):
     excess: np.ndarray
     reference: np.ndarray
     resolution: np.ndarray
-    declared: tuple[Declared, ...] = eqx.field(static=True, default=())
+    declared: tuple[Declared, ...] = eqx.field(static=True)
 
     def incidence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Scalar | float) -> Scalar:
         """Return the probability of an event by a day on the drug."""
@@ -198,9 +199,10 @@ def _rate(page: RateHazard) -> Rate:
     rho = 0.0 if page.resolution is None else math.log(2) / page.resolution.internal("time")
     reference = math.inf if page.reference is None else page.reference.value
     return Rate(
-        page.event,
-        np.array(page.placebo.internal("rate")),
-        np.array(page.excess.internal("rate")),
-        np.array(reference),
-        np.array(rho),
+        event=page.event,
+        background=np.array(page.placebo.internal("rate")),
+        excess=np.array(page.excess.internal("rate")),
+        reference=np.array(reference),
+        resolution=np.array(rho),
+        declared=(),
     )

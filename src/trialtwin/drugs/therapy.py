@@ -212,8 +212,7 @@ def prescribe(
     rule = rule_of(page.stop)
     risks = hazards(page.hazard)
     declared: list[Declared] = [*pk.quantities.declared]
-    for part in (*acts, *risks):
-        declared += part.declared
+    declared += [found for act in acts for found in act.declared] + [found for risk in risks for found in risk.declared]
     declared += [WEIGHT] * plan.per_kg
     return Therapy(
         name=drug.name,
