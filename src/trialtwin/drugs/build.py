@@ -36,7 +36,7 @@ _EFFECT = {"emax": "size", "slope": "size", "points": "size", "ec50": "half", "h
 
 
 def quantity(name: str, number: Number, value: float, table: Varying, key: str) -> Quantity:
-    """Return a parameter with its typical value, spread and covariates."""
+    """Return a parameter with its median, spread and covariates."""
     influences = tuple(
         Influence(
             c.concept,
@@ -49,7 +49,7 @@ def quantity(name: str, number: Number, value: float, table: Varying, key: str) 
         for c in table.covariate
         if c.of == key
     )
-    return Quantity(name, np.array(value, dtype=np.float64), np.array(number.spread), influences)
+    return Quantity(name, np.array(value * number.median_factor, dtype=np.float64), np.array(number.spread), influences)
 
 
 def compartments(page: Page, inputs: tuple[str, ...], *, averaged: bool) -> AbstractPharmacokinetics:

@@ -43,7 +43,7 @@ class Number(Fact):
     """A number with its unit and its variability between patients.
 
     The variability is lognormal: ``omega`` is the standard deviation of the logarithm, ``cv`` the coefficient of
-    variation, ω² = ln(1 + cv²). ``low`` and ``high`` are a 95 % interval of the number itself, for the reader.
+    variation, ω² = ln(1 + cv²). The value is the median over patients, unless ``average``. ``low`` and ``high`` are a 95 % interval of the number itself, for the reader.
 
     Examples
     --------
@@ -56,6 +56,7 @@ class Number(Fact):
     unit: str = ""
     omega: float | None = Field(default=None, ge=0, le=3)
     cv: float | None = Field(default=None, ge=0, le=5)
+    average: bool = Field(default=False, description="the value is the mean over patients, not the median")
     low: FiniteFloat | None = None
     high: FiniteFloat | None = None
 
@@ -76,10 +77,16 @@ class Number(Fact):
         """Return the value in days, mg, litres."""
         return self.value * UNITS[dimension][self.unit]
 
+    @property
+    def median_factor(self) -> float:
+        """Median over patients divided by the value: 1, or e^(−ω²/2) where the value is the mean."""
+        return math.exp(-(self.spread**2) / 2) if self.average else 1.0
+
     def words(self) -> str:
         """Return the value with its interval and its variability."""
         text = f"{self.value:g}"
         text += f" ({self.low:g} to {self.high:g})" if self.low is not None and self.high is not None else ""
+        text += " on average" if self.average and self.spread else ""
         return text + (f", SD of its log between patients {self.spread:.2f}" if self.spread else "")
 
     def assumption(self, name: str, sources: dict[str, str]) -> Assumption:

@@ -41,7 +41,7 @@ class Part(BaseModel):
 
 
 class Covariate(Fact):
-    """How a covariate changes a parameter: ``power`` (x/centre)^b, ``exponential`` e^(b(x − centre)), ``level`` b^x."""
+    """How a covariate changes a parameter: ``power`` (x/centre)^b, ``exponential`` e^(b(x − centre)), ``level`` b^(x − centre)."""
 
     of: str = Field(description="the parameter")
     concept: str = Field(description="the covariate, such as weight, age, sex or APOE4")

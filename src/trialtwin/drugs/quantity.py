@@ -20,7 +20,8 @@ _SMALLEST = 1e-9
 class Influence(eqx.Module):
     """How a covariate x changes a parameter, as a factor.
 
-    power (x / centre)^b; exponential e^(b (x − centre)); level b^x, where x is 1 for the level and 0 for any other.
+    power (x / centre)^b; exponential e^(b (x − centre)); level b^(x − centre), where x is 1 for the level
+    and 0 for any other.
     A missing covariate enters as ``missing``.
     """
 
@@ -39,7 +40,7 @@ class Influence(eqx.Module):
             return (jnp.maximum(x, _SMALLEST) / self.centre) ** self.value
         if self.form == "exponential":
             return jnp.exp(self.value * (x - self.centre))
-        return jnp.exp(jnp.log(self.value) * x)
+        return jnp.exp(jnp.log(self.value) * (x - self.centre))
 
     @property
     def declared(self) -> Declared:
