@@ -113,6 +113,7 @@ class Arm(Part):
     regimen: str | dict[Genotype, str] = ""
     compare: str = Field(default="", description="arm that it is compared with; the trial's control where left out")
     dropout: Share = Field(default=0.2, description="share without a value at the last visit")
+    intensity: float = Field(default=1.0, gt=0, le=2, description="share of the prescribed doses that was given")
     aliases: tuple[str, ...] = Field(default=(), description="other names of the arm in tables of readouts")
     population: Population = Population()
 
@@ -202,6 +203,10 @@ class Trial(Part):
     def arm(self, name: str) -> Arm | None:
         """Return the arm of a name or alias."""
         return next((arm for arm in self.arms if name == arm.name or name in arm.aliases), None)
+
+    def subpopulation(self, name: str) -> Subpopulation | None:
+        """Return the subpopulation of a name."""
+        return next((part for part in self.subpopulations if part.name == name), None)
 
     def counterpart(self, arm: Arm) -> Arm:
         """Return the arm that an arm is compared with."""
