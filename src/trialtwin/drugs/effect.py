@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from trialtwin.core.errors import ConfigError
 from trialtwin.core.variables import Declared
 from trialtwin.drugs.pk import State
 from trialtwin.drugs.quantity import Quantities, Scalar
@@ -144,7 +145,7 @@ class Effect(eqx.Module):
 def points_to_latent(points: float, upper: float, intercept: float, slope: float, latent: float) -> float:
     """Convert points of a scale to a shift of the latent severity z, at a stated severity.
 
-    The scale is upper · σ(intercept + slope z), so that a point is worth 1 / (upper · slope · σ' ) of z.
+    The scale is S(z) = upper · σ(intercept + slope z); the shift d is the one with S(z) − S(z − d) = points.
 
     Parameters
     ----------
@@ -155,10 +156,21 @@ def points_to_latent(points: float, upper: float, intercept: float, slope: float
     latent
         The severity z at which the conversion holds; elsewhere it is a little off.
 
+    Raises
+    ------
+    ConfigError
+        If the scale has no room for so many points at that severity.
+
     Examples
     --------
     >>> round(points_to_latent(2.67, 70, -0.151, 0.730, -0.452), 3)  # donepezil at CDR-SB 7
-    0.221
+    0.226
     """
-    sigma = 1 / (1 + math.exp(-(intercept + slope * latent)))
-    return points / (upper * slope * sigma * (1 - sigma))
+    before = intercept + slope * latent
+    share = 1 / (1 + math.exp(-before)) - points / upper
+    if share <= 0:
+        raise ConfigError(
+            f"an effect of {points:g} points is more than a scale of {upper:g} points shows at severity z = {latent:g}",
+            do="correct the points, the scale, or 'at'",
+        )
+    return (before - math.log(share / (1 - share))) / slope

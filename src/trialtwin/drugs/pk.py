@@ -172,8 +172,8 @@ def steady_peak(
 ) -> Scalar:
     """Return the highest concentration at steady state of equal doses at equal intervals, µg/mL.
 
-    Superposition of C(t) = Σ c e^(−λ t) over all earlier doses; its maximum over a grid of the interval that contains
-    the end of the infusion, where it lies after infusions into the blood.
+    Superposition of C(t) = Σ c e^(−λ t) over all earlier doses; its maximum over a grid of the interval, denser
+    towards its start, that contains the end of the infusion, where it lies after infusions into the blood.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def steady_peak(
     depot
         Whether the dose goes into the depot.
     points
-        Of the grid; the maximum after a depot is met within (interval/points)².
+        Of the grid.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def steady_peak(
     lambdas, weights = disposition(p, depot=depot)
     slowest = jnp.log(2.0) / jnp.min(lambdas)
     span = jnp.where(jnp.isinf(interval), 10 * slowest, interval)
-    times = jnp.append(jnp.linspace(0.0, 1.0, points + 1) * span, duration)[:, None]
+    times = jnp.append(jnp.linspace(0.0, 1.0, points + 1) ** 3 * span, duration)[:, None]
     repeated = 1 / -jnp.expm1(-lambdas * interval)
     length = jnp.maximum(duration, 1e-12)
     # during the infusion: what has come in of this one, and what is left of those before

@@ -184,7 +184,7 @@ class Regimen:
         ConfigError
             If the regimen has no end and no day is given.
         """
-        if until is None and any(phase.open for phase in self.phases):
+        if until is None and self.open:
             raise ConfigError(
                 "this regimen has no end", where=str(self), do="give the day until which it is followed, or an end"
             )
@@ -213,7 +213,7 @@ def _expand(phase: Phase, start: float, end: float) -> list[tuple[float, float, 
         length = min(phase.duration, end - start)
         return [(start, phase.amount * length, length, phase.route)]
     most = math.inf if phase.count is None else phase.count
-    if phase.interval:
+    if phase.interval and math.isfinite(end):
         most = min(most, math.ceil((end - start) / phase.interval - EPSILON))
     rows = []
     for i in range(int(most)):
