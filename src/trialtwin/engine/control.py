@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from trialtwin.engine.fixed import finite, share
 from trialtwin.engine.grid import Grid
-from trialtwin.engine.method import Solution, begin_step, start
+from trialtwin.engine.method import Solution, begin_step, grid_rows, start
 from trialtwin.engine.system import AbstractSystem, Scalar, State
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 6.0
@@ -33,7 +34,7 @@ class _Pace(NamedTuple):
     state: State
     error: State
     ratio: Scalar
-    count: Array
+    tried: Array
 
 
 def march(attempt: Attempt, system: AbstractSystem, parameters: Any, grid: Grid) -> Solution:
@@ -54,21 +55,20 @@ def march(attempt: Attempt, system: AbstractSystem, parameters: Any, grid: Grid)
         pace = _between(attempt, _Pace(t, h, y, error, jnp.ones_like(t), count), end, inflow)
         kept = tuple(k.at[place].set(v, mode="drop") for k, v in zip(kept, pace.state, strict=True))
         given = given + jnp.where(asked & ~stopped, 1.0, 0.0)
-        return (pace.state, pace.h, pace.error, pace.count, stopped, kept, given), None
+        return (pace.state, pace.h, pace.error, pace.tried, stopped, kept, given), None
 
     carry = (state, zero, tuple(zero for _ in state), jnp.zeros((), dtype=int), jnp.zeros((), dtype=bool), kept, zero)
-    rows = (grid.times[:-1], grid.times[1:], grid.amounts, grid.rates, grid.asked, slot)
-    rows = tuple(x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x for x in rows)
+    rows = (*grid_rows(grid, dtype), slot)
     (_, _, error, count, _, kept, given), _ = jax.lax.scan(segment, carry, rows)
     return Solution(kept, error, finite(kept, error) & (count < attempt.most), share(given, grid))
 
 
 def _between(attempt: Attempt, pace: _Pace, end: Scalar, rates: State) -> _Pace:
     """Step until ``end``."""
-    smallest = jnp.finfo(pace.t.dtype).eps
+    smallest = float(np.finfo(pace.t.dtype).eps)
 
     def going(now: _Pace) -> Array:
-        return (now.t < end) & (now.count < attempt.most)
+        return (now.t < end) & (now.tried < attempt.most)
 
     def step(now: _Pace) -> _Pace:
         left = end - now.t
@@ -93,7 +93,7 @@ def _between(attempt: Attempt, pace: _Pace, end: Scalar, rates: State) -> _Pace:
             state=tuple(jnp.where(taken, a, b) for a, b in zip(after, now.state, strict=True)),
             error=tuple(jnp.where(taken, e + jnp.abs(g), e) for e, g in zip(now.error, gap, strict=True)),
             ratio=jnp.where(taken, safe, now.ratio),
-            count=jnp.where(lost, attempt.most, now.count + 1),
+            tried=jnp.where(lost, attempt.most, now.tried + 1),
         )
 
     return jax.lax.while_loop(going, step, pace)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from trialtwin.engine.grid import Grid
-from trialtwin.engine.method import AbstractMethod, Solution, begin_step, start
+from trialtwin.engine.method import AbstractMethod, Solution, begin_step, grid_rows, start
 from trialtwin.engine.system import AbstractSystem, Scalar, State
 
 
@@ -129,8 +129,7 @@ class Fixed(AbstractMethod):
 
         zero = jnp.zeros((), dtype=dtype)
         carry = (state, tuple(zero for _ in state), jnp.zeros((), dtype=bool), kept, zero)
-        rows = (grid.times[:-1], grid.times[1:], grid.amounts, grid.rates, grid.asked, slot)
-        rows = tuple(x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x for x in rows)
+        rows = (*grid_rows(grid, dtype), slot)
         (_, error, _, kept, given), _ = jax.lax.scan(step, carry, rows)
         return Solution(kept, error, finite(kept, error), share(given, grid))
 
@@ -152,7 +151,7 @@ class Fixed(AbstractMethod):
 
         zero = jnp.zeros_like(state[0])
         carry = (state, tuple(zero for _ in state), jnp.zeros((), dtype=bool), zero)
-        rows = (grid.times[:-1], grid.times[1:], grid.amounts, grid.rates, grid.asked)
+        rows = grid_rows(grid, zero.dtype)
         (_, error, _, given), (y0, d0, y1, d1) = jax.lax.scan(step, carry, rows)
         inside = jnp.clip(at, grid.times[0], grid.times[-1])
         # the left step at a grid point: before the doses that fall on it

@@ -67,8 +67,14 @@ def start(system: AbstractSystem, parameters: Any, grid: Grid) -> State:
     state = system.initial(parameters)
     leaves = [x for x in jax.tree.leaves(parameters) if eqx.is_inexact_array(x)]
     kinds = {leaf.dtype for leaf in leaves} or {grid.times.dtype}
-    dtype = min(kinds, key=lambda d: jnp.finfo(d).bits)
+    dtype = min(kinds, key=lambda kind: kind.itemsize)
     return tuple(jnp.asarray(y, dtype=dtype) for y in state)
+
+
+def grid_rows(grid: Grid, dtype: Any) -> tuple[Array, Array, Array, Array, Array]:
+    """Return what a scan over the steps reads: begin, end, boluses, rates, and whether a dose is asked about."""
+    begin, end, amounts, rates = (x.astype(dtype) for x in (grid.times[:-1], grid.times[1:], grid.amounts, grid.rates))
+    return begin, end, amounts, rates, grid.asked
 
 
 def require_solved(

@@ -66,8 +66,8 @@ class Equations(AbstractSystem):
 
     states: tuple[str, ...] = eqx.field(static=True)
     inputs: tuple[str, ...] = eqx.field(static=True)
-    start: Callable[[Any], State] = eqx.field(static=True)
-    rhs: Callable[[Any, State, State, Any], State] = eqx.field(static=True)
+    start: Callable[[Any], State] = eqx.field(static=True, kw_only=True)
+    rhs: Callable[[Any, State, State, Any], State] = eqx.field(static=True, kw_only=True)
     decides: bool = eqx.field(static=True, default=False)
 
     def initial(self, parameters: Any) -> State:
