@@ -109,6 +109,51 @@ def schema(
     print_schema(path)
 
 
+@app.command()
+def replay(
+    trials: Annotated[
+        list[str] | None,
+        typer.Argument(help="Trial files (TOML), or names of trials that ship; all that ship without any."),
+    ] = None,
+    readouts: Annotated[
+        Path | None, typer.Option(help="Table of published numbers (CSV) instead of those in the trial files.")
+    ] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Calibrate on the readouts anew.")] = False,
+    leave_one_out: Annotated[
+        bool, typer.Option("--leave-one-out", help="Foretell each trial from all others, and judge intervals.")
+    ] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Calibration (JSON) instead of the one that ships.")
+    ] = None,
+    out: Out = Path("runs"),
+    seed: Seed = None,
+    patients: Annotated[int, typer.Option(help="Virtual patients in each arm.", min=32, max=8192)] = 256,
+    show_schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the trial file.")] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="List the trials that ship.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Foretell published trials with the calibrated disease model, and hold them against what was observed."""
+    with waiting("Loading", silent=as_json or show_schema):
+        from trialtwin.cli.replay import list_trials, print_trial_schema, replay_trials
+
+    if show_schema:
+        print_trial_schema()
+    elif show_list:
+        list_trials()
+    else:
+        replay_trials(
+            trials or [],
+            out,
+            readouts=readouts,
+            calibration=calibration,
+            calibrate=calibrate,
+            leave_one_out=leave_one_out,
+            patients=patients,
+            seed=seed,
+            as_json=as_json,
+        )
+
+
 @app.callback(invoke_without_command=True)
 def version(
     context: typer.Context,

@@ -29,7 +29,7 @@ def run_file(study: Path, data: Path, out: Path, seed: int | None, *, as_json: b
     """Run a study file."""
     spec = _seeded(load_study(study), seed)
     command = f"trialtwin run {shlex.quote(study.name)} --data DATA --seed {spec.study.seed}"
-    with _interruptible():
+    with interruptible():
         _run(spec, study.parent, data, out / spec.study.id, command, as_json=as_json)
 
 
@@ -38,7 +38,7 @@ def run_demo(out: Path, seed: int | None, patients: int, *, as_json: bool) -> No
     spec = _seeded(example_study(), seed)
     folder = out / spec.study.id
     command = f"trialtwin demo --seed {spec.study.seed} --patients {patients}"
-    with _interruptible():
+    with interruptible():
         with waiting("Simulating the example trial", silent=as_json):
             data = make_example(folder / "data", seed=spec.study.seed, patients=patients)
         _run(spec, folder, data, folder, command, as_json=as_json)
@@ -57,10 +57,10 @@ def write_study(path: Path, data: Path | None, paramcd: str | None, *, as_json: 
 def check_data(study: Path, data: Path, *, as_json: bool) -> None:
     """Judge whether the data are fit to use."""
     spec = load_study(study)
-    with _interruptible(), waiting("Reading and checking the data", silent=as_json):
+    with interruptible(), waiting("Reading and checking the data", silent=as_json):
         found = review(read_study(spec, data))
     if as_json:
-        _emit({"fit": found.fit, "score": found.score, "findings": [_plain(f) for f in found.findings]})
+        emit({"fit": found.fit, "score": found.score, "findings": [_plain(f) for f in found.findings]})
     else:
         _print_findings(found.findings)
         typer.echo(f"Score of the data: {found.score:.1f} of 100. {'Fit' if found.fit else 'NOT fit'} to use.")
@@ -71,10 +71,10 @@ def check_data(study: Path, data: Path, *, as_json: bool) -> None:
 def compare_versions(study: Path, data: Path, other: Path, *, as_json: bool) -> None:
     """List where two versions of the data sets differ."""
     spec = load_study(study)
-    with _interruptible(), waiting("Reading and comparing the data", silent=as_json):
+    with interruptible(), waiting("Reading and comparing the data", silent=as_json):
         found = compare_studies(read_study(spec, data), read_study(spec, other))
     if as_json:
-        _emit({"same": all(f.verdict is Verdict.PASS for f in found), "findings": [_plain(f) for f in found]})
+        emit({"same": all(f.verdict is Verdict.PASS for f in found), "findings": [_plain(f) for f in found]})
     else:
         _print_findings(found, tables=True)
     if any(finding.verdict is Verdict.FAIL for finding in found):
@@ -150,17 +150,18 @@ def _plain(finding: Finding) -> dict[str, Any]:
 
 def _print(content: dict[str, Any], words: str, *, as_json: bool) -> None:
     if as_json:
-        _emit(content)
+        emit(content)
     else:
         typer.echo(words)
 
 
-def _emit(content: dict[str, Any]) -> None:
+def emit(content: dict[str, Any]) -> None:
+    """Print one JSON object."""
     typer.echo(json.dumps(content, ensure_ascii=False))
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Turn Ctrl-C into an error of ours, with its own exit code."""
     try:
         yield

@@ -21,7 +21,8 @@ from trialtwin.study.replay.spec import Arm, Trial
 REMOVAL = "removal"  # log factor on every drug's removal of amyloid: 0 but for derivatives
 REMOVAL_STEP = 0.03
 _SPREAD = {spread.name: place for place, spread in enumerate(SPREADS)}
-_LINKS_ONLY = ("stretch", "response", "half-life")
+_LINKS_ONLY = ("stretch", "response", "half-life", "effect on")
+_EFFECT_LIKE = {"ADAS-Cog11": "ADAS-Cog", "ADAS-Cog13": "ADAS-Cog", "ADAS-Cog14": "ADAS-Cog"}
 
 
 class Simulator(Protocol):
@@ -103,10 +104,18 @@ def _number(row: Row, simulator: Simulator, values: Mapping[str, float]) -> tupl
         return change, 0.0, change, fraction
     other = simulator.courses(row.trial, row.population, row.against, values)
     untreated = mean_change(other, name, r.week, chosen, links)
-    effect = change - untreated
+    effect = (change - untreated) * _beyond(name, values)
+    change = untreated + effect
     if r.stat == "relative_slowing":
         return -effect / untreated, -effect / untreated, untreated, fraction
     return (effect if row.difference else change), effect, untreated, fraction
+
+
+def _beyond(name: str, values: Mapping[str, float]) -> float:
+    """Return how much stronger a drug's effect shows on a scale than the scale's link says."""
+    if name == "iADRS":
+        return float(np.sqrt(values["effect on ADAS-Cog"] * values["effect on ADCS-iADL"]))
+    return values.get(f"effect on {_EFFECT_LIKE.get(name, name)}", 1.0)
 
 
 def _slopes(
@@ -124,9 +133,11 @@ def _slopes(
         if kind == "aria":
             continue
         pet = kind in ("amyloid", "negative")
-        if pet and name not in (REMOVAL, "K", "capacity by amyloid"):
+        if pet and name not in (REMOVAL, "K", "capacity by amyloid", "EC50 of aducanumab"):
             continue
         if name == REMOVAL and not row.treated:
+            continue
+        if name.startswith("EC50") and row.arm.drug != "aducanumab":
             continue
         if name.startswith(_LINKS_ONLY) and row.endpoint.name == "CDR-SB":
             continue
@@ -154,6 +165,8 @@ def _deviates(
         family, r, kind, name = row.trial.family, row.readout, row.endpoint.kind, row.endpoint.name
         add(i, "removal", family, by=by_removal[i])
         add(i, "removal in an arm", row.trial.id, row.arm.name, by=by_removal[i])
+        if row.arm.drug not in CALIBRATED_DRUGS:
+            add(i, "new drug", row.arm.drug, by=by_removal[i])
         if kind == "score":
             add(i, "rate", family, by=by_rate[i])
             add(i, "effect", family, by=effect[i])

@@ -57,10 +57,17 @@ PARAMETERS = (
         )
         for drug, rate in CALIBRATED_DRUGS.items()
     ),
+    Parameter(
+        "EC50 of aducanumab", math.log(46.4), 0.5, "µg/mL", "Kandadi Muralidharan 2022: 46.4; SD by hand", "log", 0.05
+    ),
     Parameter("K", math.log(98.0), 0.15, "capacity of amyloid, CL", "natural history of amyloid PET", "log", 0.01),
     Parameter("capacity by amyloid", 0.0, 1.0, "tanh of it: correlation of capacity with amyloid at entry", HAND),
     *(
         Parameter(f"stretch of {scale}", 0.0, 0.2, f"of the published link of {scale}", HAND + " (20 %)", "log")
+        for scale in STRETCHED
+    ),
+    *(
+        Parameter(f"effect on {scale}", 0.0, 0.25, f"factor on a drug's effect on {scale}, beyond its link", HAND, "log")
         for scale in STRETCHED
     ),
     Parameter("response", 0.13, 0.13, "placebo response on ADAS-Cog, units of z", "Holford 1992: −1.42 points, CV 128 %"),
@@ -92,6 +99,7 @@ SPREADS = (
     Spread("subgroup", 0.35, "factor on the clinical effect, between subgroups of a trial", HAND),
     Spread("removal", 0.12, "log removal of amyloid, between trials", HAND),
     Spread("removal in an arm", 0.12, "log removal of amyloid, between arms of a trial", HAND),
+    Spread("new drug", 0.3, "log removal of amyloid by a drug that the calibration has not seen", "a judgement"),
     Spread("drift", 1.5, "change of amyloid on placebo by one year, CL, growing as √t, between trials", HAND),
     Spread("share", 0.3, "logit of the share below 24.1 CL, between trials", HAND),
     Spread("ADAS-Cog", 0.12, "factor on change, between trials", HAND),
