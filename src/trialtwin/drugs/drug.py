@@ -135,7 +135,8 @@ def parse_drug(text: str, *, where: str = "a drug file") -> Drug:
     try:
         page = Page.model_validate(content)
     except ValidationError as error:
-        found = [(detail["loc"], _explain(detail)) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        found = [(place := _place(detail["loc"]), _explain(detail, place)) for detail in details]
         raise _refusal(text, found, where) from error
     mistakes = list(_mistakes(page))
     if mistakes:
@@ -155,9 +156,15 @@ def _refusal(text: str, found: list[tuple[Place, str]], where: str) -> ConfigErr
     )
 
 
-def _explain(detail: ErrorDetails) -> str:
+def _place(found: Place) -> Place:
+    """Return where an error is without the name of the variant by which a table was checked, which is no key."""
+    variant = {"pk": 1, "target": 1, "effect": 2, "hazard": 2}.get(str(found[0]) if found else "", len(found))
+    return found[:variant] + found[variant + 1 :]
+
+
+def _explain(detail: ErrorDetails, place: Place) -> str:
     """Say one error of the schema in words: the key, what is wrong, and what exists."""
-    key = ".".join(str(part) for part in detail["loc"] if isinstance(part, str)) or "file"
+    key = ".".join(str(part) for part in place if isinstance(part, str)) or "file"
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "missing":
         return f"{key}: missing; it is needed"

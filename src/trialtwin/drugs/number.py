@@ -43,7 +43,8 @@ class Number(Fact):
     """A number with its unit and its variability between patients.
 
     The variability is lognormal: ``omega`` is the standard deviation of the logarithm, ``cv`` the coefficient of
-    variation, ω² = ln(1 + cv²). The value is the median over patients, unless ``average``. ``low`` and ``high`` are a 95 % interval of the number itself, for the reader.
+    variation, ω² = ln(1 + cv²). The value is the median over patients, unless ``average``. ``low`` and ``high`` are a
+    95 % interval of the number itself, for the reader.
 
     Examples
     --------

@@ -41,7 +41,10 @@ class Part(BaseModel):
 
 
 class Covariate(Fact):
-    """How a covariate changes a parameter: ``power`` (x/centre)^b, ``exponential`` e^(b(x − centre)), ``level`` b^(x − centre)."""
+    """How a covariate x changes a parameter, as a factor.
+
+    ``power`` (x/centre)^b, ``exponential`` e^(b (x − centre)), ``level`` b^(x − centre), where x is 1 for the level.
+    """
 
     of: str = Field(description="the parameter")
     concept: str = Field(description="the covariate, such as weight, age, sex or APOE4")

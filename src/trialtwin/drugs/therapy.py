@@ -221,7 +221,7 @@ def prescribe(
         states=_prefixed(drug.name, pk, acts, rule),
         inputs=tuple(f"{drug.name}: {name}" for name in inputs),
         effects=_random_effects(drug.name, pk, acts),
-        tolerances=_tolerances(pk, acts, rule, schedule, weight=WEIGHT.centre if plan.per_kg else 1.0),
+        tolerances=_tolerances(pk, acts, rule, drug.regimen),
         declared=_unique(declared),
         doses=_doses(schedule, dict(zip(routes, places, strict=True))),
         pk=pk,
@@ -247,9 +247,10 @@ def _evened(plan: Regimen) -> Regimen:
 
 def _dosing(phase: Phase) -> Dosing:
     if phase.steady:
-        return Dosing(jnp.asarray(phase.amount), jnp.zeros(()), jnp.zeros(()))
-    interval = phase.interval if phase.count != 1 else math.inf
-    return Dosing(jnp.asarray(phase.amount), jnp.asarray(interval), jnp.asarray(phase.duration))
+        values = (phase.amount, 0.0, 0.0)
+    else:
+        values = (phase.amount, phase.interval if phase.count != 1 else math.inf, phase.duration)
+    return Dosing(*(jnp.asarray(np.array(value, dtype=np.float64)) for value in values))
 
 
 def _doses(schedule: Schedule, places: Mapping[str, int]) -> Doses:
@@ -278,13 +279,15 @@ def _tolerances(
     pk: AbstractPharmacokinetics,
     acts: tuple[Effect, ...],
     rule: ScanRule | None,
-    schedule: Schedule,
-    *,
-    weight: float,
+    usual: Regimen,
 ) -> tuple[float, ...]:
-    """Return the error that a solver may make in each state: a thousandth of a dose, a target, a response."""
+    """Return the error that a solver may make in each state: a thousandth of a dose, a target, a response.
+
+    The dose is the largest of the drug's usual regimen, so that another regimen leaves the tolerances as they are.
+    """
     typical = {item.name: float(item.value) for item in pk.quantities.items}
-    dose = float(schedule.amount.max()) * weight * _SHARE_OF_DOSE
+    most = max(phase.amount for phase in usual.phases) * (WEIGHT.centre if usual.per_kg else 1.0)
+    dose = most * _SHARE_OF_DOSE
     bound = typical.get("R0", 0.0) * _SHARE_OF_DOSE
     of_state = {"site": bound, "target": bound, "complex": bound}
     found = [of_state.get(state, dose) for state in pk.states]
@@ -297,4 +300,7 @@ def _tolerances(
 
 def _unique(declared: list[Declared]) -> tuple[Declared, ...]:
     """Return each covariate once, by its first declaration."""
-    return tuple({d.concept: d for d in reversed(declared)}.values())[::-1]
+    found: dict[str, Declared] = {}
+    for one in declared:
+        found.setdefault(one.concept, one)
+    return tuple(found.values())
