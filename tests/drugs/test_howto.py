@@ -1,8 +1,9 @@
-"""The how-to of adding a drug does what it says: its file is read, its code run, its output compared, its errors met."""
+"""The how-to of adding a drug does what it says: its file is read, its code run, its output and errors compared."""
 
 import contextlib
 import io
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "testimab.toml").write_text(FILE, encoding="utf-8")
     names: dict[str, object] = {}
     ran = 0
-    for (kind, body), (after, shown) in zip(BLOCKS, BLOCKS[1:], strict=False):
+    for (kind, body), (after, shown) in pairwise(BLOCKS):
         if kind != "python":
             continue
         assert after == "text"

@@ -82,13 +82,8 @@ def test_reference_drug_table(shared: Path) -> None:
     with (shared / "science" / "drugs.csv").open(encoding="utf-8") as stream:
         rows = {row["drug"]: row for row in csv.DictReader(stream)}
     checked = 0
-    for name, unit in (
-        ("lecanemab", 24),
-        ("donanemab", 24),
-        ("aducanumab", 24),
-        ("gantenerumab", 1),
-        ("donepezil", 24),
-    ):
+    hours = {"lecanemab": 24, "donanemab": 24, "aducanumab": 24, "gantenerumab": 1, "donepezil": 24}
+    for name, unit in hours.items():
         therapy = prescribe(find_drug(name), until=300.0, detail="full")
         typical = {item.name: float(item.value) for item in therapy.pk.quantities.items}
         row = rows[name]

@@ -125,7 +125,7 @@ def parse_drug(text: str, *, where: str = "a drug file") -> Drug:
     Traceback (most recent call last):
         ...
     trialtwin.core.errors.ConfigError: this does not describe a drug:
-      - line 1: label: missing; it is needed
+      - line 1: effect: missing; it is needed
       ...
     """
     try:

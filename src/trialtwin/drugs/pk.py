@@ -194,7 +194,7 @@ def steady_peak(
     --------
     >>> one = Rates(*map(jnp.asarray, (2.0, 0.1, 0.0, 0.0, 0.0, 1.0)))
     >>> round(float(steady_peak(one, 10.0, 7.0, 0.0, depot=False)), 4)  # 5 / (1 − e^(−0.7))
-    9.9325
+    9.9322
     """
     lambdas, weights = disposition(p, depot=depot)
     slowest = jnp.log(2.0) / jnp.min(lambdas)

@@ -189,19 +189,9 @@ def prescribe(
         If the drug has no effect on that disease; the message lists those that it has.
     """
     page = drug.page
-    disease = disease or page.disease
-    if disease not in drug.diseases:
-        raise MismatchError(
-            f"{drug.name!r} has no effect on disease model {disease!r}",
-            exists=drug.diseases,
-            do=f"choose one of these, or add an [[effect]] with disease = '{disease}' to its file",
-        )
-    plan = parse_regimen(regimen or page.regimen) if not isinstance(regimen, Regimen) else regimen
-    if plan.unit != page.unit:
-        raise ConfigError(f"a regimen in {plan.unit} for {drug.name}, whose unit is {page.unit}", where=str(plan))
+    disease = _disease(drug, disease)
     averaged = (detail or page.detail) == "averaged" and not isinstance(page.pk, DoseRate)
-    if averaged or isinstance(page.pk, DoseRate):
-        plan = _evened(plan)
+    plan = _plan(drug, regimen, even=averaged or isinstance(page.pk, DoseRate))
     routes = plan.routes
     inputs, places = inputs_of(page, routes)
     schedule = plan.doses(until)
@@ -211,9 +201,6 @@ def prescribe(
     acts = tuple(effect_of(page, e, disease) for e in page.effect if (e.disease or page.disease) == disease)
     rule = rule_of(page.stop)
     risks = hazards(page.hazard)
-    declared: list[Declared] = [*pk.quantities.declared]
-    declared += [found for act in acts for found in act.declared] + [found for risk in risks for found in risk.declared]
-    declared += [WEIGHT] * plan.per_kg
     return Therapy(
         name=drug.name,
         targets=tuple(act.mechanism for act in acts),
@@ -222,7 +209,7 @@ def prescribe(
         inputs=tuple(f"{drug.name}: {name}" for name in inputs),
         effects=_random_effects(drug.name, pk, acts),
         tolerances=_tolerances(pk, acts, rule, drug.regimen),
-        declared=_unique(declared),
+        declared=_covariates(pk, acts, risks, per_kg=plan.per_kg),
         doses=_doses(schedule, dict(zip(routes, places, strict=True))),
         pk=pk,
         acts=acts,
@@ -231,6 +218,26 @@ def prescribe(
         per_kg=np.array(float(plan.per_kg)),
         dosing=_dosing(plan.phases[-1]),
     )
+
+
+def _disease(drug: Drug, disease: str) -> str:
+    """Return the disease model, the drug's own where none is named."""
+    name = disease or drug.page.disease
+    if name not in drug.diseases:
+        raise MismatchError(
+            f"{drug.name!r} has no effect on disease model {name!r}",
+            exists=drug.diseases,
+            do=f"choose one of these, or add an [[effect]] with disease = '{name}' to its file",
+        )
+    return name
+
+
+def _plan(drug: Drug, regimen: str | Regimen | None, *, even: bool) -> Regimen:
+    """Return the regimen in the drug's unit, daily doses evened out where that is wanted."""
+    plan = regimen if isinstance(regimen, Regimen) else parse_regimen(regimen or drug.page.regimen)
+    if plan.unit != drug.page.unit:
+        raise ConfigError(f"a regimen in {plan.unit} for {drug.name}, whose unit is {drug.page.unit}", where=str(plan))
+    return _evened(plan) if even else plan
 
 
 def _evened(plan: Regimen) -> Regimen:
@@ -298,8 +305,13 @@ def _tolerances(
     return (*found, *(_SHARE_OF_DOSE for _ in (rule.states if rule else ())))
 
 
-def _unique(declared: list[Declared]) -> tuple[Declared, ...]:
+def _covariates(
+    pk: AbstractPharmacokinetics, acts: tuple[Effect, ...], risks: tuple[AbstractHazard, ...], *, per_kg: bool
+) -> tuple[Declared, ...]:
     """Return each covariate once, by its first declaration."""
+    declared: list[Declared] = [*pk.quantities.declared]
+    declared += [found for act in acts for found in act.declared] + [found for risk in risks for found in risk.declared]
+    declared += [WEIGHT] * per_kg
     found: dict[str, Declared] = {}
     for one in declared:
         found.setdefault(one.concept, one)
