@@ -1,4 +1,10 @@
-"""What a disease is: states that flow, mechanisms that a treatment can modulate, and scales that observe the states."""
+"""What a disease is: states that flow, mechanisms that a treatment can modulate, and scales that observe the states.
+
+A state is a tuple of scalars, one a variable, never stacked into a vector, which compilers fuse over patients. What one
+part of a disease does to another flows along named **routes**: ``signals`` says what flows along each now, and
+``flow`` reads it from there only. So it can be told how much of a benefit runs along which route, by giving a route the
+signal of the same patient untreated.
+"""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -13,6 +19,7 @@ from jaxtyping import Array, Float
 from trialtwin.core.finding import Assumption
 from trialtwin.core.variables import Declared
 
+type State = tuple[Float[Array, ""], ...]
 type Confidence = Literal["high", "medium", "low"]
 DAYS_PER_YEAR = 365.25
 
@@ -65,8 +72,19 @@ class Prior:
 
 
 @dataclass(frozen=True)
+class Route:
+    """A pathway along which one part of a disease acts on another, and a benefit can run."""
+
+    name: str
+    meaning: str
+
+
+@dataclass(frozen=True)
 class Mechanism:
-    """Something that a treatment can act on: its name, its value without treatment, and what the value means."""
+    """Something that a treatment can act on: its name, its value without treatment, and what the value means.
+
+    A mechanism whose neutral value is 1 is a multiplier, one whose neutral value is 0 is added.
+    """
 
     name: str
     neutral: float
@@ -74,23 +92,29 @@ class Mechanism:
 
 
 class AbstractScale(eqx.Module):
-    """How an instrument observes the states: expected value, spread of a repeated measurement, and bounds.
+    """How an instrument observes a patient: expected value, spread of a repeated measurement, bounds and steps.
 
-    The spread is √(additive² + (proportional · expected)²).
+    The spread is √(additive² + (proportional · expected)²). ``step`` is what scores move in, 0 for a continuous one.
     """
 
     lower: eqx.AbstractVar[float]
     upper: eqx.AbstractVar[float]
     additive: eqx.AbstractVar[float]
     proportional: eqx.AbstractVar[float]
+    step: eqx.AbstractVar[float]
 
     @abstractmethod
-    def expected(self, state: Float[Array, " state"], offset: Float[Array, ""]) -> Float[Array, ""]:
+    def expected(self, apparent: State, offset: Float[Array, ""]) -> Float[Array, ""]:
         """Return the expected score of a patient whose latent severity looks ``offset`` worse on this scale."""
 
     def spread(self, expected: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Return the standard deviation of the measurement error around each expected score."""
         return jnp.sqrt(self.additive**2 + (self.proportional * expected) ** 2)
+
+    def rounded(self, score: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """Return a score as the instrument gives it: within its bounds, in its steps."""
+        inside = jnp.clip(score, self.lower, self.upper)
+        return jnp.round(inside / self.step) * self.step if self.step else inside
 
 
 @final
@@ -107,11 +131,12 @@ class LogisticScale(AbstractScale):
     upper: float
     additive: float
     proportional: float
+    step: float
 
-    def expected(self, state: Float[Array, " state"], offset: Float[Array, ""]) -> Float[Array, ""]:
+    def expected(self, apparent: State, offset: Float[Array, ""]) -> Float[Array, ""]:
         """Return the expected score."""
-        z = state[self.severity] + offset
-        total = jnp.asarray(self.constant)
+        z = apparent[self.severity] + offset
+        total = jnp.asarray(self.constant, dtype=jnp.asarray(z).dtype)
         for weight, intercept, slope in self.terms:
             total = total + weight * jax.nn.sigmoid(intercept + slope * z)
         return total
@@ -119,34 +144,38 @@ class LogisticScale(AbstractScale):
 
 @final
 class StateScale(AbstractScale):
-    """A measurement of one state itself, such as amyloid PET; the offset adds to it."""
+    """A measurement of one quantity itself, such as amyloid PET; the offset adds to it."""
 
     index: int
     lower: float
     upper: float
     additive: float
     proportional: float
+    step: float
 
-    def expected(self, state: Float[Array, " state"], offset: Float[Array, ""]) -> Float[Array, ""]:
-        """Return the state, shifted by the offset."""
-        return state[self.index] + offset
+    def expected(self, apparent: State, offset: Float[Array, ""]) -> Float[Array, ""]:
+        """Return the quantity, shifted by the offset."""
+        return apparent[self.index] + offset
 
 
 class AbstractDisease(eqx.Module):
     """A disease as a dynamical system with population variability.
 
-    ``states`` names the states, and ``tolerances`` the error that a solver may make in each, in its own unit;
-    ``effects`` the standard-normal random effects of a patient; ``declared`` the covariates with a declared effect;
-    ``priors`` the population parameters that a cohort teaches; ``scales`` the instruments by concept; ``constants``
-    what is taken as given.
+    ``states`` names the states, ``tolerances`` the error that a solver may make in each, in its own unit, ``ranges``
+    what is physiologically possible; ``effects`` the standard-normal random effects of a patient; ``declared`` the
+    covariates with a declared effect; ``mechanisms`` what treatments can act on, ``routes`` the pathways that benefit
+    can run along; ``priors`` the population parameters that a cohort teaches; ``scales`` the instruments by concept;
+    ``constants`` what is taken as given.
     """
 
     name: eqx.AbstractVar[str]
     states: eqx.AbstractVar[tuple[str, ...]]
     tolerances: eqx.AbstractVar[tuple[float, ...]]
+    ranges: eqx.AbstractVar[tuple[tuple[float, float], ...]]
     effects: eqx.AbstractVar[tuple[str, ...]]
     declared: eqx.AbstractVar[tuple[Declared, ...]]
     mechanisms: eqx.AbstractVar[tuple[Mechanism, ...]]
+    routes: eqx.AbstractVar[tuple[Route, ...]]
 
     @property
     @abstractmethod
@@ -172,20 +201,35 @@ class AbstractDisease(eqx.Module):
         self,
         population: Mapping[str, Float[Array, ""]],
         effects: Float[Array, " effect"],
-        covariates: Float[Array, " declared"],
+        covariates: Mapping[str, Float[Array, ""]],
     ) -> Any:
-        """Return a patient's own parameters."""
+        """Return a patient's own parameters; covariates by concept, missing ones at their centre."""
 
     @abstractmethod
-    def initial(self, individual: Any) -> Float[Array, " state"]:
+    def initial(self, individual: Any) -> State:
         """Return the state at baseline."""
+
+    @abstractmethod
+    def signals(
+        self, t: Float[Array, ""], state: State, individual: Any, modulation: Mapping[str, Float[Array, ""]]
+    ) -> dict[str, Any]:
+        """Return what flows along each route now: a scalar, or a tuple of scalars."""
 
     @abstractmethod
     def flow(
         self,
         t: Float[Array, ""],
-        state: Float[Array, " state"],
+        state: State,
         individual: Any,
         modulation: Mapping[str, Float[Array, ""]],
-    ) -> Float[Array, " state"]:
-        """Return the time derivative, per day; ``modulation`` has a value for every mechanism."""
+        signals: Mapping[str, Any],
+    ) -> State:
+        """Return the time derivative, per day, from the value of every mechanism and what flows along every route."""
+
+    @abstractmethod
+    def apparent(self, state: State, individual: Any, signals: Mapping[str, Any]) -> State:
+        """Return the patient as instruments see it: the states in order, then whatever else the scales read."""
+
+    def neutral(self) -> dict[str, Float[Array, ""]]:
+        """Return the value of every mechanism without treatment."""
+        return {mechanism.name: jnp.asarray(mechanism.neutral) for mechanism in self.mechanisms}

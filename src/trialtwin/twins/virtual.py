@@ -1,0 +1,253 @@
+"""Virtual patients: their courses under a disease and a treatment, many at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from trialtwin.core.arrays import frozen
+from trialtwin.core.errors import ConvergenceError, DataError, MismatchError
+from trialtwin.core.treatment import AbstractTreatment
+from trialtwin.diseases.base import AbstractDisease
+from trialtwin.engine.adaptive import Adaptive
+from trialtwin.engine.ensemble import BLOCK, solve_ensemble
+from trialtwin.engine.fixed import Fixed
+from trialtwin.engine.grid import align
+from trialtwin.engine.method import AbstractMethod, Solution, require_solved
+from trialtwin.engine.stiff import Stiff
+from trialtwin.twins.system import Course, Person, dosing_grid, typical
+
+FINER = 3  # how often steps are halved before a fixed grid is given up
+
+
+class Courses(eqx.Module):
+    """Courses of virtual patients at common times.
+
+    Parameters
+    ----------
+    ids
+        Patients.
+    times : shape (time,), days
+        When.
+    states
+        By name, the states of the disease and of the treatment, of shape (patient, time).
+    scores
+        By concept, expected scores on the disease's scales, of shape (patient, time).
+    given : shape (patient,)
+        Share of the planned doses that were given.
+    """
+
+    ids: tuple[str, ...] = eqx.field(static=True)
+    times: Float[np.ndarray, " time"]
+    states: dict[str, Float[np.ndarray, "patient time"]]
+    scores: dict[str, Float[np.ndarray, "patient time"]]
+    given: Float[np.ndarray, " patient"]
+
+
+def complete(
+    disease: AbstractDisease,
+    treatment: AbstractTreatment,
+    covariates: Mapping[str, Float[np.ndarray, " patient"]],
+    n: int,
+) -> dict[str, Array]:
+    """Return every covariate that a disease and a treatment use, missing ones as they enter.
+
+    Raises
+    ------
+    DataError
+        If a covariate does not have a value a patient.
+    """
+    centres = {d.concept: d.centre for d in (*treatment.declared, *disease.declared)}
+    found = {}
+    for concept, centre in centres.items():
+        column = np.asarray(covariates.get(concept, np.full(n, np.nan)), dtype=float)
+        if column.shape != (n,):
+            raise DataError(f"covariate {concept!r} has shape {column.shape} for {n} patients")
+        found[concept] = jnp.asarray(np.where(np.isnan(column), centre, column))
+    return found
+
+
+def draw_individuals(
+    disease: AbstractDisease,
+    population: Mapping[str, float],
+    effects: Float[np.ndarray, "patient effect"],
+    covariates: Mapping[str, Float[np.ndarray, " patient"]],
+) -> Any:
+    """Return patients' own parameters of a disease, with a leading patient axis.
+
+    Parameters
+    ----------
+    population
+        Values by name; those not named are at the mean of their prior.
+    effects : shape (patient, effect)
+        Standard-normal random effects.
+    covariates
+        By concept; NaN or absent where missing.
+
+    Raises
+    ------
+    MismatchError
+        If a population value is not one of the disease's.
+    """
+    values = {prior.name: prior.mean for prior in disease.priors}
+    unknown = [name for name in population if name not in values]
+    if unknown:
+        raise MismatchError(f"{disease.name!r} has no population parameter {unknown[0]!r}", exists=values)
+    named = {name: jnp.asarray(float(value)) for name, value in (values | dict(population)).items()}
+    known = typical(disease.declared)
+    n = len(effects)
+    own = {}
+    for concept, centre in known.items():
+        column = np.asarray(covariates.get(concept, np.full(n, np.nan)), dtype=float)
+        own[concept] = jnp.where(jnp.isnan(column), centre, column)
+    return _individuals(disease, named, jnp.asarray(effects), own)
+
+
+def simulate_courses(
+    disease: AbstractDisease,
+    individuals: Any,
+    treatment: AbstractTreatment,
+    times: Float[np.ndarray, " time"],
+    *,
+    effects: Float[np.ndarray, "patient effect"] | None = None,
+    covariates: Mapping[str, Float[np.ndarray, " patient"]] | None = None,
+    scales: Sequence[str] = (),
+    ids: tuple[str, ...] | None = None,
+    routes: Sequence[str] | None = None,
+    method: AbstractMethod | None = None,
+) -> Courses:
+    """Solve the courses of virtual patients under a treatment.
+
+    Parameters
+    ----------
+    disease, individuals
+        From ``draw_individuals``, or the disease's own way of entering patients; leading patient axis.
+    treatment
+        Starts at day 0.
+    times : shape (time,), days
+        Increasing, 0 or later; read before the dose of that day.
+    effects : shape (patient, effect of the treatment)
+        Standard-normal random effects of the treatment; zeros where not given.
+    covariates
+        By concept, for the treatment; missing ones as it declares.
+    scales
+        Concepts of the scores wanted.
+    routes
+        Where given, only these routes carry the treated patient's signal, the others that of the same patient untreated.
+    method
+        A fixed grid fitted to the treatment where not given, made finer until it is accurate, then an adaptive method.
+
+    Raises
+    ------
+    MismatchError
+        If the treatment, a scale or a route does not fit the disease.
+    DataError
+        If numbers of patients disagree, or a state leaves its physiological range.
+    ConvergenceError
+        If a patient cannot be solved.
+    """
+    n = len(jax.tree.leaves(individuals)[0])
+    names = ids or tuple(f"patient {i + 1}" for i in range(n))
+    _require_known("scale", scales, disease.scales)
+    _require_known("route", routes or (), [route.name for route in disease.routes])
+    course = Course(disease, treatment, routed=routes is not None)
+    own = np.zeros((n, len(treatment.effects))) if effects is None else np.asarray(effects)
+    if own.shape != (n, len(treatment.effects)):
+        raise DataError(f"effects of shape {own.shape}", do=f"give shape {(n, len(treatment.effects))}")
+    known = complete(disease, treatment, covariates or {}, n)
+    open_ = () if routes is None else tuple(jnp.full(n, float(r.name in routes)) for r in disease.routes)
+    people = Person(individuals, _treated(treatment, jnp.asarray(own), known), open_)
+    at = np.asarray(times, dtype=float)
+    solved = _solve(course, people, treatment, at, names, method)
+    states, scores = _read(course, people, solved, jnp.asarray(at), tuple(scales))
+    _require_plausible(disease, states, at, names)
+    return Courses(
+        ids=names,
+        times=frozen(at),
+        states={k: np.asarray(v) for k, v in states.items()},
+        scores={k: np.asarray(v) for k, v in scores.items()},
+        given=np.asarray(solved.given),
+    )
+
+
+def _solve(
+    course: Course,
+    people: Person,
+    treatment: AbstractTreatment,
+    times: Float[np.ndarray, " time"],
+    ids: tuple[str, ...],
+    method: AbstractMethod | None,
+) -> Solution:
+    """Solve; on a fixed grid that is made finer until its own estimate of the error is small enough."""
+    if isinstance(method, Adaptive | Stiff):
+        doses = treatment.doses if treatment.inputs else None
+        solved = solve_ensemble(
+            course, people, align(doses, times, inputs=len(treatment.inputs), longest=np.inf), method
+        )
+        require_solved(solved, course.states, ids, tuple(np.inf for _ in course.states))
+        return solved
+    for finer in range(FINER + 1):
+        grid = dosing_grid(treatment, times, finer=finer)
+        solved = solve_ensemble(course, people, grid, method or Fixed(), block=BLOCK)
+        try:
+            require_solved(solved, course.states, ids, course.tolerances)
+        except ConvergenceError:
+            if finer == FINER and method is not None:
+                raise
+        else:
+            return solved
+    return _solve(
+        course, people, treatment, times, ids, Adaptive(rtol=1e-7, atol=tuple(0.01 * t for t in course.tolerances))
+    )
+
+
+@eqx.filter_jit
+def _individuals(disease: AbstractDisease, population: Any, effects: Array, covariates: Any) -> Any:
+    return jax.vmap(lambda u, x: disease.individual(population, u, x))(effects, covariates)
+
+
+@eqx.filter_jit
+def _treated(treatment: AbstractTreatment, effects: Array, covariates: Any) -> Any:
+    return jax.vmap(treatment.individual)(effects, covariates)
+
+
+@eqx.filter_jit
+def _read(
+    course: Course, people: Person, solved: Solution, times: Array, scales: tuple[str, ...]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return states and expected scores, of shape (patient, time)."""
+    disease = course.disease
+
+    def at(t: Array, state: Any, person: Person) -> dict[str, Array]:
+        seen = course.apparent(t, state, person)
+        return {concept: disease.scales[concept].expected(seen, jnp.zeros(())) for concept in scales}
+
+    over_time = jax.vmap(at, in_axes=(0, 0, None))
+    scores = jax.vmap(over_time, in_axes=(None, 0, 0))(times, solved.values, people)
+    return dict(zip(course.states, solved.values, strict=True)), scores
+
+
+def _require_known(what: str, names: Sequence[str], exists: Any) -> None:
+    unknown = [name for name in names if name not in exists]
+    if unknown:
+        raise MismatchError(f"no {what} {unknown[0]!r}", exists=exists)
+
+
+def _require_plausible(
+    disease: AbstractDisease, states: Mapping[str, Array], times: Float[np.ndarray, " time"], ids: tuple[str, ...]
+) -> None:
+    """Refuse a state outside its physiological range: which, when, and in which patient."""
+    for name, (low, high) in zip(disease.states, disease.ranges, strict=True):
+        values = np.asarray(states[name])
+        out = ~((values >= low) & (values <= high))
+        if out.any():
+            i, k = (int(axis[0]) for axis in np.nonzero(out))
+            raise DataError(
+                f"{name} = {values[i, k]:.4g} leaves its physiological range, {low:g} to {high:g}",
+                where=f"{ids[i]}, day {times[k]:g}; {int(out.any(axis=1).sum())} patient(s) in all",
+                do="look at this patient's parameters, or at the treatment's dose",
+            )
