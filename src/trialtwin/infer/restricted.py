@@ -1,4 +1,4 @@
-"""Linear Gaussian models with random effects: spreads by restricted likelihood, parameters by generalised least squares.
+"""Linear Gaussian models with random effects: restricted likelihood for spreads, least squares for parameters.
 
     y = m + J (θ − θ₀) + Σₖ bₖ cₖ + ε,   bₖ ~ N(0, τ²_{g(k)}),  ε ~ N(0, S),  θ ~ N(μ, diag σ²),  log τ ~ N(log τ₀, s²)
 
@@ -83,8 +83,10 @@ def solve_restricted(problem: Linear, start: Sequence[float] | None = None) -> S
     >>> y = np.array([1.0, 1.2, 0.8, 3.0, 3.3, 2.7])
     >>> groups = np.repeat(np.eye(2), 3, axis=0)
     >>> wide = np.array([10.0])
-    >>> found = solve_restricted(Linear(y, np.zeros(6), np.ones((6, 1)), np.zeros(1), np.zeros(1), wide, 0.05 * np.eye(6),
-    ...     groups, np.zeros(2, dtype=int), np.ones(1), wide))
+    >>> zero = np.zeros(1)
+    >>> problem = Linear(y, np.zeros(6), np.ones((6, 1)), zero, zero, wide, 0.05 * np.eye(6), groups,
+    ...     np.zeros(2, dtype=int), np.ones(1), wide)
+    >>> found = solve_restricted(problem)
     >>> round(float(found.parameters[0]), 1), round(float(found.spreads[0]), 1)
     (2.0, 1.4)
     """

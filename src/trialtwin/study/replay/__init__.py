@@ -1,1 +1,1 @@
-"""Published trials replayed: their patients at entry, their arms and visits, and what the calibrated model expects of them."""
+"""Published trials replayed: their patients at entry, arms and visits, and what the calibrated model expects."""

@@ -205,6 +205,6 @@ def _amyloid(
 
 
 def _bounds(scale: str) -> tuple[float, float]:
-    """Ends of a scale."""
+    """Return the ends of a scale."""
     ends = {"CDR-SB": 18.0, "ADAS-Cog11": 70.0, "ADAS-Cog13": 85.0, "ADAS-Cog14": 90.0, "MMSE": 30.0}
     return 0.0, ends.get(scale, {"ADCS-MCI-ADL": 53.0, "ADCS-iADL": 59.0, "iADRS": 144.0}.get(scale, np.inf))

@@ -1,4 +1,4 @@
-"""What the model expects of each published number, how it moves with each parameter, and with which trial-level deviates.
+"""What the model expects of each published number, and how parameters and trial-level deviates move it.
 
 Numbers are shifted about their expectation by deviates of mean 0: the rate of decline and the drug's effect differ from
 trial to trial, the effect also from scale to scale and from subgroup to subgroup, amyloid's removal from trial to trial

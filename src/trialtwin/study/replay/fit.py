@@ -107,7 +107,7 @@ def solve(
 ) -> Solved:
     """Solve the model linearised at a vector, on the rows that are used."""
     _, counted = errors(rows, expected)
-    chosen = np.flatnonzero(used)
+    chosen = [int(i) for i in np.flatnonzero(used)]
     columns = np.array([column[chosen] for _, column in expected.deviates]).T
     mean, sd = prior()
     return solve_restricted(

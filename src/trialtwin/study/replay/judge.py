@@ -1,4 +1,4 @@
-"""Findings of a replay: published numbers beside foretold ones with z-scores and a verdict, courses, ARIA, what is left out."""
+"""Findings of a replay: published numbers beside foretold ones, with z-scores and a verdict; courses; ARIA."""
 
 from collections.abc import Sequence
 
@@ -71,7 +71,11 @@ _COMPARED = (
 def _compared(p: Prediction) -> tuple[Cell, ...]:
     r, places = p.row.readout, _places(p)
     low, high = p.interval()
-    numbers = (_round(p.observed, places), _round(p.plain, places), *(_round(v, places) for v in (p.expected, low, high)))
+    numbers = (
+        _round(p.observed, places),
+        _round(p.plain, places),
+        *(_round(v, places) for v in (p.expected, low, high)),
+    )
     who = p.row.subgroup or p.row.population
     use = r.use.removeprefix("calibration").strip("()") or "calibration"
     use = "checked only" if r.use == "prediction" else use
@@ -155,7 +159,9 @@ def show_shares(found: Replayed, *, section: str, evidence: Evidence) -> Finding
         seen = published.get(_place(p))
         who = p.row.subgroup or p.row.population
         shown = (100 * v for v in (p.expected, low, high))
-        rows.append((r.endpoint, who, r.arm, r.week, *(round(v, 1) for v in shown), None if seen is None else 100 * seen))
+        rows.append(
+            (r.endpoint, who, r.arm, r.week, *(round(v, 1) for v in shown), None if seen is None else 100 * seen)
+        )
     aria = [p for p in asked if p.row.endpoint.name == "ARIA-E" and p.row.treated and not p.row.subgroup]
     words = "; ".join(f"ARIA-E under {p.row.arm.name} {p.expected:.0%}" for p in aria)
     return Finding(
@@ -187,9 +193,8 @@ def show_left_out(left: Sequence[LeftOut], *, section: str, evidence: Evidence) 
     if not left:
         return None
     rows = tuple(
-        (item.trial, item.readout.arm, item.readout.endpoint, item.readout.week, item.readout.stat, item.readout.value)
-        + (item.reason,)
-        for item in left
+        (i.trial, i.readout.arm, i.readout.endpoint, i.readout.week, i.readout.stat, i.readout.value, i.reason)
+        for i in left
     )
     names = ("trial", "arm", "endpoint", "week", "statistic", "value", "reason")
     return Finding(
@@ -254,7 +259,7 @@ def show_scores(replays: Sequence[Replayed], *, section: str, evidence: Evidence
         title="The distribution of z",
         verdict=Verdict.INFO,
         text=(
-            f"Mean {scores.mean():.2f}, SD {scores.std():.2f}. Numbers of one trial share its deviates and its patients,"
+            f"Mean {scores.mean():.2f}, SD {scores.std():.2f}. Numbers of a trial share its deviates and its patients,"
             " so that bars scatter more than the range of independent ones."
         ),
         table=Table(

@@ -11,7 +11,6 @@ from trialtwin.study.replay.expected import Simulator, expect
 from trialtwin.study.replay.fit import Fitted, errors, solve
 from trialtwin.study.replay.judge import MOST_NEAR, NEAR
 from trialtwin.study.replay.predict import Prediction, parameter_sds
-from trialtwin.study.replay.readouts import Row
 
 LEVELS = (0.5, 0.8, 0.95)
 ROUNDS = 2  # from the fit to all trials, which is near

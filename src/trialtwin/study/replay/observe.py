@@ -18,7 +18,6 @@ from trialtwin.core.errors import MismatchError
 from trialtwin.study.replay.endpoints import NEGATIVE_CL, SUVR_PER_CL, Endpoint, canonical, endpoint
 from trialtwin.study.replay.entry import SEVERITY_MEAN, Entry
 
-
 type Chosen = Bool[np.ndarray, " patient"]
 SUBGROUPS: Mapping[str, Callable[[Entry], Chosen]] = {
     "APOE4 noncarrier": lambda entry: entry.alleles == 0,
@@ -119,7 +118,8 @@ def members(entry: Entry, population: str) -> Bool[np.ndarray, " patient"] | Non
     --------
     >>> from types import SimpleNamespace
     >>> import numpy as np
-    >>> some = SimpleNamespace(alleles=np.array([0.0, 1, 2]), female=np.array([1.0, 0, 0]), age=np.array([60.0, 70, 80]))
+    >>> age = np.array([60.0, 70, 80])
+    >>> some = SimpleNamespace(alleles=np.array([0.0, 1, 2]), female=np.array([1.0, 0, 0]), age=age)
     >>> members(some, "APOE4 carrier").tolist(), members(some, "age>=75").tolist(), members(some, "blue eyes")
     ([False, True, True], [False, False, True], None)
     """

@@ -58,7 +58,13 @@ PARAMETERS = (
         for drug, rate in CALIBRATED_DRUGS.items()
     ),
     Parameter(
-        "EC50 of aducanumab", math.log(46.4), 0.5, "µg/mL", "Kandadi Muralidharan 2022: 46.4; SD by hand", "log", 0.05
+        "EC50 of aducanumab",
+        math.log(46.4),
+        0.8,
+        "µg/mL",
+        "Kandadi Muralidharan 2022: 46.4 (SUVR); SD by hand",
+        "log",
+        0.05,
     ),
     Parameter("K", math.log(98.0), 0.15, "capacity of amyloid, CL", "natural history of amyloid PET", "log", 0.01),
     Parameter("capacity by amyloid", 0.0, 1.0, "tanh of it: correlation of capacity with amyloid at entry", HAND),
@@ -67,10 +73,14 @@ PARAMETERS = (
         for scale in STRETCHED
     ),
     *(
-        Parameter(f"effect on {scale}", 0.0, 0.25, f"factor on a drug's effect on {scale}, beyond its link", HAND, "log")
+        Parameter(
+            f"effect on {scale}", 0.0, 0.25, f"factor on a drug's effect on {scale}, beyond its link", HAND, "log"
+        )
         for scale in STRETCHED
     ),
-    Parameter("response", 0.13, 0.13, "placebo response on ADAS-Cog, units of z", "Holford 1992: −1.42 points, CV 128 %"),
+    Parameter(
+        "response", 0.13, 0.13, "placebo response on ADAS-Cog, units of z", "Holford 1992: −1.42 points, CV 128 %"
+    ),
     Parameter(
         "half-life of response", math.log(61 / 7), 0.7, "weeks", "Holford 1992: off in 61 days; SD by hand", "log", 0.05
     ),

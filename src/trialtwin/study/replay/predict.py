@@ -1,4 +1,4 @@
-"""A trial foretold: every endpoint of every arm at every visit, with predictive intervals, and published numbers beside.
+"""A trial foretold: every endpoint of every arm at every visit, with intervals, and published numbers beside.
 
 The variance of a number is the sum of three: sampling error from n; differences between trials, arms and subgroups; and
 the uncertainty of the parameters, JΣJᵀ. Intervals are normal, for shares on the logit.

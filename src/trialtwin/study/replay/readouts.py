@@ -1,7 +1,7 @@
-"""Published numbers as rows that a forecast can be held against: what each is, what it may inform, and what is left out.
+"""Published numbers as rows to hold a forecast against: what each is, what it may inform, what is left out.
 
-A row of a table is matched to a trial by name or alias, and to its arm likewise. What is not modelled is listed with the
-reason, never dropped.
+A row of a table is matched to a trial by name or alias, and to its arm likewise. What is not modelled is listed with
+the reason, never dropped.
 """
 
 import csv

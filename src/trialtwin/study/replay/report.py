@@ -22,13 +22,14 @@ from trialtwin.validate.knowledge import show_learned
 
 SHOWN_PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "pydantic", "scipy", "trialtwin")
 FULL = 3  # trials; with more, only the first clinical endpoint and amyloid are drawn
-WEAKNESSES = (
-    "Amyloid drives benefit by construction: what a drug does by other ways, or a trial that lowers amyloid without"
-    " benefit (ENGAGE's high dose), cannot be foretold, only covered by the spread between trials.",
-    "Differences between APOE4 genotypes and sexes in CLARITY-AD's benefit are not reproduced.",
-    "θ and κ are barely told apart by the data.",
-    "Benefit was calibrated on trials most of which succeeded: expect forecasts of new trials to err towards too much"
-    " benefit.",
+WEAKNESSES = " ".join(
+    (
+        "Amyloid drives benefit by construction: what a drug does by other ways, or a trial that lowers amyloid without",
+        "benefit (ENGAGE's high dose), cannot be foretold, only covered by the spread between trials. Differences between",
+        "APOE4 genotypes and sexes in CLARITY-AD's benefit are not reproduced. θ and κ are barely told apart by the data.",
+        "Benefit was calibrated on trials most of which succeeded: expect forecasts of new trials to err towards too much",
+        "benefit.",
+    )
 )
 
 
@@ -60,7 +61,7 @@ def write_dossier(
         sections.append(Section(id=section, title=found.trial.title, intro=_about(found)))
         findings += _of_trial(found, section, evidence, full=len(replays) <= FULL)
     sections.append(
-        Section(id="calibration", title="What was calibrated, and on what", intro=" ".join(WEAKNESSES)),
+        Section(id="calibration", title="What was calibrated, and on what", intro=WEAKNESSES),
     )
     findings.append(show_learned("alzheimer", calibration.learned(), section="calibration", evidence=evidence))
     kept = [finding for finding in findings if finding is not None]
@@ -96,7 +97,9 @@ def _intro(calibration: Calibration) -> str:
 def _about(found: Replayed) -> str:
     trial = found.trial
     arms = "; ".join(f"{arm.name} (n {arm.n})" for arm in trial.arms)
-    return " ".join(part for part in (f"Arms: {arms}.", f"Source: {trial.source}." * bool(trial.source), trial.notes) if part)
+    return " ".join(
+        part for part in (f"Arms: {arms}.", f"Source: {trial.source}." * bool(trial.source), trial.notes) if part
+    )
 
 
 def _of_trial(found: Replayed, section: str, evidence: Evidence, *, full: bool) -> list[Finding | None]:
@@ -116,12 +119,11 @@ def _of_trial(found: Replayed, section: str, evidence: Evidence, *, full: bool) 
 
 def _facts(replays: Sequence[Replayed], calibration: Calibration) -> dict[str, str]:
     patients = sum(arm.n for found in replays for arm in found.trial.arms)
-    facts = {
+    return {
         "Trials": ", ".join(found.trial.id for found in replays),
         "Patients": f"{patients:,}",
         "Calibration": f"{calibration.made.rows} published numbers, {calibration.made.date}",
     }
-    return facts
 
 
 def _summary(

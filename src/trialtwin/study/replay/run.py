@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +84,7 @@ def run_replay(asked: Asked, folder: Path, *, render: Render, advance: Advance, 
     fitted: Fitted | None = None
     if asked.calibrate or asked.leave_one_out:
         start = None if asked.calibrate else _given(asked).vector
-        fitted = calibrate(
-            rows_of(trials)[0], simulator, start=start, progress=lambda i, n: advance("calibrate", i, n)
-        )
+        fitted = calibrate(rows_of(trials)[0], simulator, start=start, progress=lambda i, n: advance("calibrate", i, n))
     calibration = _given(asked) if fitted is None else kept(fitted, asked, data, command)
     held_out: list[LeftOutTrial] = []
     if asked.leave_one_out and fitted is not None:
@@ -97,9 +95,7 @@ def run_replay(asked: Asked, folder: Path, *, render: Render, advance: Advance, 
         advance("replay", place + 1, len(trials))
     evidence = Evidence(data=data, seed=asked.seed)
     assumptions = simulator.assumptions()
-    dossier = write_dossier(
-        replays, calibration, left, held_out, assumptions, evidence=evidence, command=command
-    )
+    dossier = write_dossier(replays, calibration, left, held_out, assumptions, evidence=evidence, command=command)
     _write(folder, dossier, render, replays, calibration if fitted is not None else None)
     return Outcome(folder, dossier, tuple(replays))
 
@@ -112,7 +108,7 @@ def kept(fitted: Fitted, asked: Asked, data: dict[str, str], command: str) -> Ca
         covariance=tuple(tuple(float(v) for v in row) for row in fitted.covariance),
         spreads=dict(zip((s.name for s in SPREADS), (float(v) for v in fitted.spreads), strict=True)),
         made=Made(
-            date=date.today().isoformat(),
+            date=datetime.now(UTC).date().isoformat(),
             command=command,
             readouts=data,
             rows=len(used),

@@ -1,7 +1,7 @@
-"""Sampling errors of published numbers: as printed, or from n and the usual spread of a change; and how they go together.
+"""Sampling errors of published numbers: as printed, or from n and the usual spread of a change; correlations.
 
-Where no standard error is printed, SD(t) = max(spread · √(t / 78 weeks), repeat) (see ``endpoints``), n is the number in
-the row, else the arm's n less dropout up to that visit. Rows of lower confidence count less: their standard error is
+Where no standard error is printed, SD(t) = max(spread · √(t / 78 weeks), repeat) (see ``endpoints``), n is the number
+in the row, else the arm's n less dropout up to that visit. Rows of lower confidence count less: their standard error is
 multiplied by 1.25 (medium), 1.5 (low-medium) or 2 (low). Numbers read off a figure carry a reading error as well.
 """
 
@@ -143,7 +143,9 @@ def _same_scale(name: str, other: str) -> float:
         return 1.0
     kinds = [getattr(endpoint(word), "kind", "") for word in (name, other)]
     if kinds == ["score", "score"]:
-        return WITH_IADRS if "iADRS" in (name, other) and {name, other} & {"ADAS-Cog13", "ADCS-iADL"} else BETWEEN_SCALES
+        return (
+            WITH_IADRS if "iADRS" in (name, other) and {name, other} & {"ADAS-Cog13", "ADCS-iADL"} else BETWEEN_SCALES
+        )
     if "score" in kinds or "aria" in kinds:
         return 0.0
     return BETWEEN_PET if kinds[0] == kinds[1] else -BETWEEN_PET
