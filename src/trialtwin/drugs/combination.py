@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from trialtwin.core.errors import MismatchError
-from trialtwin.core.treatment import AbstractTreatment, Doses
+from trialtwin.core.treatment import AbstractTreatment, Doses, no_doses
 from trialtwin.core.variables import Declared
 from trialtwin.drugs.pk import State
 from trialtwin.drugs.quantity import Scalar
@@ -146,7 +146,8 @@ def combine(*treatments: AbstractTreatment) -> AbstractTreatment:
         tolerances=tuple(t for treatment in treatments for t in treatment.tolerances) + (1e-3,) * len(names),
         declared=_declared(treatments),
         doses=_merged(treatments),
-        parts=treatments,
+        # their doses are merged above: kept here as well, other doses would compile anew
+        parts=tuple(eqx.tree_at(lambda t: t.doses, treatment, no_doses()) for treatment in treatments),
     )
 
 

@@ -25,7 +25,7 @@ from trialtwin.drugs.pk import AbstractPharmacokinetics, State, mean_concentrati
 from trialtwin.drugs.quantity import Scalar
 from trialtwin.drugs.regimen import parse_regimen
 from trialtwin.drugs.safety import AbstractHazard, hazards
-from trialtwin.drugs.schedule import Phase, Regimen, Schedule
+from trialtwin.drugs.schedule import Phase, Regimen
 from trialtwin.drugs.stop import ScanRule, rule_of
 
 WEIGHT = Declared("weight", 72.0)
@@ -194,13 +194,8 @@ def prescribe(
     plan = _plan(drug, regimen, even=averaged or isinstance(page.pk, DoseRate))
     routes = plan.routes
     inputs, places = inputs_of(page, routes)
-    schedule = plan.doses(until)
-    if len(schedule.time) == 0:
-        raise ConfigError("no dose is due before that day", where=f"{plan}, until day {until:g}", do="give more time")
-    pk = compartments(page, inputs, averaged=averaged)
+    pk, rule, risks = compartments(page, inputs, averaged=averaged), rule_of(page.stop), hazards(page.hazard)
     acts = tuple(effect_of(page, e, disease) for e in page.effect if (e.disease or page.disease) == disease)
-    rule = rule_of(page.stop)
-    risks = hazards(page.hazard)
     return Therapy(
         name=drug.name,
         targets=tuple(act.mechanism for act in acts),
@@ -210,7 +205,7 @@ def prescribe(
         effects=_random_effects(drug.name, pk, acts),
         tolerances=_tolerances(pk, acts, rule, drug.regimen),
         declared=_covariates(pk, acts, risks, per_kg=plan.per_kg),
-        doses=_doses(schedule, dict(zip(routes, places, strict=True))),
+        doses=_doses(plan, until, dict(zip(routes, places, strict=True))),
         pk=pk,
         acts=acts,
         rule=rule,
@@ -260,7 +255,10 @@ def _dosing(phase: Phase) -> Dosing:
     return Dosing(*(jnp.asarray(np.array(value, dtype=np.float64)) for value in values))
 
 
-def _doses(schedule: Schedule, places: Mapping[str, int]) -> Doses:
+def _doses(plan: Regimen, until: float | None, places: Mapping[str, int]) -> Doses:
+    schedule = plan.doses(until)
+    if len(schedule.time) == 0:
+        raise ConfigError("no dose is due before that day", where=f"{plan}, until day {until:g}", do="give more time")
     position = np.array([places[route] for route in schedule.route], dtype=np.int64)
     return Doses(
         time=jnp.asarray(schedule.time),
