@@ -16,19 +16,19 @@ from trialtwin.study.replay.judge import (
 )
 from trialtwin.study.replay.leave_out import LeftOutTrial, judge_coverage, pooled_effect, show_left_out_trials
 from trialtwin.study.replay.parameters import Calibration
-from trialtwin.study.replay.predict import Replayed
-from trialtwin.study.replay.readouts import LeftOut
+from trialtwin.study.replay.predict import Prediction, Replayed
+from trialtwin.study.replay.readouts import MAIN, LeftOut
 from trialtwin.validate.knowledge import show_learned
 
 SHOWN_PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "pydantic", "scipy", "trialtwin")
 FULL = 3  # trials; with more, only the first clinical endpoint and amyloid are drawn
 WEAKNESSES = " ".join(
     (
-        "Amyloid drives benefit by construction: what a drug does by other ways, or a trial that lowers amyloid without",
-        "benefit (ENGAGE's high dose), cannot be foretold, only covered by the spread between trials. Differences between",
-        "APOE4 genotypes and sexes in CLARITY-AD's benefit are not reproduced. θ and κ are barely told apart by the data.",
-        "Benefit was calibrated on trials most of which succeeded: expect forecasts of new trials to err towards too much",
-        "benefit.",
+        "Amyloid drives benefit by construction: what a drug does by other ways, or a trial that lowers amyloid",
+        "without benefit (ENGAGE's high dose), cannot be foretold, only covered by the spread between trials.",
+        "Differences between APOE4 genotypes and sexes in CLARITY-AD's benefit are not reproduced. θ and κ are barely",
+        "told apart by the data. Benefit was calibrated on trials most of which succeeded: expect forecasts of new",
+        "trials to err towards too much benefit.",
     )
 )
 
@@ -137,14 +137,7 @@ def _summary(
             f"CDR-SB benefit of trials that were left out was {ratio:.2f} times what was foretold (SE {error:.2f})."
         )
     for found in replays:
-        last = max(found.trial.visits)
-        for p in found.asked:
-            main = p.row.difference and p.row.readout.week == last and p.row.population == "all"
-            if main and p.row.endpoint.name == _primary(found):
-                low, high = p.interval()
-                seen = "" if (seen_value := _seen(found, p.row.arm.name, p.row.endpoint.name)) is None else seen_value
-                words = f"{found.trial.id}, {p.row.arm.name}: {p.row.endpoint.name} {p.expected:+.2f}"
-                lines.append(f"{words} ({low:+.2f} to {high:+.2f}){seen}.".replace("-", "−"))
+        lines += _headlines(found)
     failed = [f.title for f in findings if f.verdict is Verdict.FAIL]
     if failed:
         lines.append(f"Not passed: {'; '.join(failed)}.")
@@ -157,9 +150,22 @@ def _primary(found: Replayed) -> str:
     return next((what.name for what in known if what is not None and what.kind == "score"), "")
 
 
-def _seen(found: Replayed, arm: str, name: str) -> str | None:
-    for p in found.published:
-        main = p.row.difference and not p.row.subgroup and p.row.population == "all"
-        if main and p.row.arm.name == arm and p.row.endpoint.name == name and p.row.readout.stat != "relative_slowing":
-            return f", published {p.observed:+.2f}"
-    return None
+def _headlines(found: Replayed) -> list[str]:
+    """Return a line an arm: the first clinical endpoint's difference at the last visit."""
+    last, lines = max(found.trial.visits), []
+    published = {(p.row.arm.name, p.row.readout.week): p.observed for p in found.published if _main(p, _primary(found))}
+    for p in found.asked:
+        if _main(p, _primary(found)) and p.row.readout.week == last:
+            low, high = p.interval()
+            numbers = f"{p.expected:+.2f} (95 % {low:+.2f} to {high:+.2f})"
+            seen = published.get((p.row.arm.name, last))
+            numbers += "" if seen is None else f", published {seen:+.2f}"
+            arm = f"{found.trial.id}, {p.row.arm.name}, week {last:g}"
+            lines.append(f"{arm}: {p.row.endpoint.name} {numbers.replace('-', '−')}.")
+    return lines
+
+
+def _main(p: Prediction, name: str) -> bool:
+    """Tell whether a number is a difference of all patients in an endpoint."""
+    whole = not p.row.subgroup and p.row.population == MAIN and p.row.readout.stat != "relative_slowing"
+    return whole and p.row.difference and p.row.endpoint.name == name
