@@ -65,7 +65,7 @@ def follow(
             own_flow = np.asarray(flow(t, y[m:], rates))
             if disease is None:
                 return own_flow
-            now = {k: float(v) for k, v in modulation(t, y[m:]).items()}
+            now = jax.device_get(modulation(t, y[m:]))
             return np.concatenate([disease(t, y[:m], now), own_flow])
 
         if end > begin:
