@@ -1,7 +1,7 @@
 """Grids of time on which every dose and every output falls on a point."""
 
 import itertools
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ SAME = 1e-9  # days; times as close as this are one
 BUCKET = 32  # numbers of steps are rounded up to a multiple of this, so that few lengths are compiled
 
 
+@runtime_checkable
 class DoseTable(Protocol):
     """Doses as arrays: when, how much, for how long (0 a bolus), and into which input."""
 
