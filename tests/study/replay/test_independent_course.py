@@ -79,7 +79,7 @@ def test_independent_scipy_integration_of_lecanemab(simulator: EngineSimulator) 
     tie = np.tanh(values["capacity by amyloid"])
     for who in (0, 5, 23):
         weight, female = entry.weight[who], entry.female[who]
-        effects = dict(zip(("cl", "v1", "v2", "F", "removal"), entry.treatment[who], strict=False))
+        effects = dict(zip(("cl", "v1", "v2", "removal"), entry.treatment[who], strict=False))
         person = {
             "cl": CL * (weight / 72) ** 0.353 * 0.791**female * np.exp(omega["cl"] * effects["cl"]),
             "v1": V1 * (weight / 72) ** 0.513 * 0.868**female * np.exp(omega["v1"] * effects["v1"]),

@@ -7,11 +7,12 @@ from scipy import stats
 
 from trialtwin.core.finding import Cell, Column, Evidence, Figure, Finding, Table, Verdict
 from trialtwin.study.replay.predict import Prediction, Replayed
-from trialtwin.study.replay.readouts import MAIN, LeftOut
+from trialtwin.study.replay.readouts import MAIN, LeftOut, informs
 
 FAR, NEAR, MOST_NEAR = 2.0, 1.3, 0.8  # the bars: every |z| below 2, at least 80 % below 1.3
 Z = "z = (published − foretold) / √(SE² + predictive variance); the predictive variance is that between trials, arms"
 Z += " and subgroups plus that of the parameters. z of sampling leaves the predictive variance out."
+_LABELS = {"amyloid_CL": "Amyloid PET", "amyloid_SUVR(florbetapir)": "Amyloid PET, florbetapir"}
 _STATISTICS = {
     "change": "change",
     "diff_vs_placebo": "difference",
@@ -52,17 +53,14 @@ def judge_trial(found: Replayed, *, section: str, evidence: Evidence) -> Finding
 
 
 _COMPARED = (
-    Column(name="endpoint", label="Endpoint"),
-    Column(name="population", label="Population"),
-    Column(name="arm", label="Arm"),
-    Column(name="week", label="Week", decimals=0),
-    Column(name="statistic", label="Statistic"),
+    Column(name="number", label="Number"),
+    Column(name="who", label="Arm and population"),
     Column(name="observed", label="Published"),
-    Column(name="se", label="SE"),
     Column(name="expected", label="Foretold"),
+    Column(name="z", label="z", decimals=2),
     Column(name="low", label="95% from"),
     Column(name="high", label="to"),
-    Column(name="z", label="z", decimals=2),
+    Column(name="se", label="SE"),
     Column(name="z_sampling", label="z of sampling", decimals=2),
     Column(name="use", label="Use"),
 )
@@ -70,17 +68,20 @@ _COMPARED = (
 
 def _compared(p: Prediction) -> tuple[Cell, ...]:
     r, places = p.row.readout, _places(p)
-    low, high = p.interval()
-    numbers = (
-        _round(p.observed, places),
-        _round(p.plain, places),
-        *(_round(v, places) for v in (p.expected, low, high)),
-    )
-    who = p.row.subgroup or p.row.population
+    who = p.row.subgroup or ("" if p.row.population == MAIN else p.row.population)
     use = r.use.removeprefix("calibration").strip("()") or "calibration"
-    use = "checked only" if r.use == "prediction" else use
-    scores = (_round(p.z, 2), _round(p.z_sampling, 2))
-    return (r.endpoint, who, r.arm, r.week, _STATISTICS[r.stat], *numbers, *scores, use)
+    use = "calibration" if informs(p.row) else f"checked only ({use})"
+    return (
+        f"{r.endpoint}, week {r.week:g}, {_STATISTICS[r.stat]}",
+        r.arm + (f", {who}" if who else ""),
+        _round(p.observed, places),
+        _round(p.expected, places),
+        _round(p.z, 2),
+        *(_round(end, places) for end in p.interval()),
+        _round(p.plain, places),
+        _round(p.z_sampling, 2),
+        use,
+    )
 
 
 def show_courses(found: Replayed, name: str, *, section: str, figure: bool, evidence: Evidence) -> Finding | None:
@@ -94,14 +95,14 @@ def show_courses(found: Replayed, name: str, *, section: str, figure: bool, evid
     for p in asked:
         outer, inner = p.interval(0.9), p.interval(0.5)
         panel = _panel(p)
-        if not any(row[0] == panel for row in rows) and not p.row.difference:
+        if not any(row[0] == panel for row in rows):
             rows.append((panel, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None))
         numbers = (p.expected, *outer, *inner)
         rows.append((panel, p.row.readout.week, *(_round(v, places) for v in numbers), published.get(_place(p))))
     unit = asked[0].row.endpoint.unit
     last = max(found.trial.visits)
     final = [p for p in asked if p.row.readout.week == last and p.row.population == MAIN]
-    text = "; ".join(f"{_panel(p)} {_signed(p.expected, places)} ({_range(p, places)})" for p in final)
+    text = "; ".join(f"{_panel(p)} {_signed(p.expected, places - 1)} ({_range(p, places - 1)})" for p in final)
     picture = Figure(
         kind="fan",
         encoding={
@@ -115,14 +116,14 @@ def show_courses(found: Replayed, name: str, *, section: str, figure: bool, evid
             "panel": "panel",
         },
         x_label="Week",
-        y_label=f"{name}, {unit}",
+        y_label=f"{_LABELS.get(name, name)} ({unit})",
         reference=0.0,
         alt=f"Change of {name} in each arm over the weeks, foretold with intervals, and published values",
     )
     return Finding(
         id=f"{section}.{name}",
         section=section,
-        title=f"{name}: change and difference",
+        title=f"{_LABELS.get(name, name)}: change and difference",
         verdict=Verdict.INFO,
         text=f"Week {last:g}, with 95 % intervals of what the trial shows: {text}.",
         table=Table(columns=_course_columns(unit, places), rows=tuple(rows)),
@@ -157,11 +158,10 @@ def show_shares(found: Replayed, *, section: str, evidence: Evidence) -> Finding
     for p in asked:
         r, (low, high) = p.row.readout, p.interval()
         seen = published.get(_place(p))
-        who = p.row.subgroup or p.row.population
-        shown = (100 * v for v in (p.expected, low, high))
-        rows.append(
-            (r.endpoint, who, r.arm, r.week, *(round(v, 1) for v in shown), None if seen is None else 100 * seen)
-        )
+        who = p.row.subgroup or ("" if p.row.population == MAIN else p.row.population)
+        shown = (round(100 * v, 1) for v in (p.expected, low, high))
+        name = f"{r.endpoint}, week {r.week:g}"
+        rows.append((name, r.arm + (f", {who}" if who else ""), *shown, None if seen is None else 100 * seen))
     aria = [p for p in asked if p.row.endpoint.name == "ARIA-E" and p.row.treated and not p.row.subgroup]
     words = "; ".join(f"ARIA-E under {p.row.arm.name} {p.expected:.0%}" for p in aria)
     return Finding(
@@ -172,10 +172,8 @@ def show_shares(found: Replayed, *, section: str, evidence: Evidence) -> Finding
         text=f"Shares of patients with 95 % intervals. {words}{'.' if words else ''}",
         table=Table(
             columns=(
-                Column(name="endpoint", label="Endpoint"),
-                Column(name="population", label="Population"),
-                Column(name="arm", label="Arm"),
-                Column(name="week", label="Week", decimals=0),
+                Column(name="number", label="Share"),
+                Column(name="who", label="Arm and population"),
                 Column(name="expected", label="Foretold", unit="%", decimals=1),
                 Column(name="low", label="95% from", unit="%", decimals=1),
                 Column(name="high", label="to", unit="%", decimals=1),
