@@ -2,10 +2,11 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dosed_course import follow
+from dosed_course import follow, scalars
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -114,7 +115,7 @@ def test_reference_onset_has_its_half_life() -> None:
     expected = 5 * (1 - np.exp(-k * times)) - 5 * k / (k - a) * (np.exp(-a * times) - np.exp(-k * times))
     own = treatment.individual(jnp.zeros(0), {})
     found = [
-        float(treatment.modulation(jnp.asarray(t), tuple(s), own)["symptoms"])
+        float(treatment.modulation(jnp.asarray(t), scalars(s), own)["symptoms"])
         for t, s in zip(times, states, strict=True)
     ]
     np.testing.assert_allclose(found, -expected, rtol=1e-6)
@@ -165,7 +166,7 @@ def test_an_average_is_the_mean_over_patients() -> None:
     """Of 20,000 patients with ω .75 the mean size is the number in the file, within 3 Monte-Carlo errors."""
     treatment = therapy('model = "linear"\n' + number("slope", 2.0, more=", omega = 0.75, average = true"))
     draws = np.random.default_rng(1).standard_normal(20000)
-    sizes = np.asarray(treatment.acts[0].quantities.items[0].individual(jnp.asarray(draws), {}))
+    sizes = np.asarray(jax.vmap(lambda d: treatment.acts[0].quantities.items[0].individual(d, {}))(jnp.asarray(draws)))
     error = 2.0 * math.sqrt(math.expm1(0.75**2) / 20000)
     assert sizes.mean() == pytest.approx(2.0, abs=3 * error)
     assert np.median(sizes) == pytest.approx(2.0 * math.exp(-(0.75**2) / 2), rel=0.03)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dosed_course import follow
+from dosed_course import follow, scalars
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import expm
@@ -55,7 +55,7 @@ def person(therapy: Therapy, **covariates: float) -> Person:
 def concentrations(text: str, regimen: str, times: np.ndarray) -> np.ndarray:
     therapy = prescribe(parse_drug(text), regimen)
     _, states = follow(therapy, times)
-    return np.array([float(therapy.concentration(tuple(s), person(therapy))) for s in states])
+    return np.array([float(therapy.concentration(scalars(s), person(therapy))) for s in states])
 
 
 def test_reference_bolus_in_one_compartment() -> None:
@@ -108,7 +108,7 @@ def test_independent_exposure_is_the_peak_of_the_course(regimen: str) -> None:
     therapy = prescribe(parse_drug(PAGE), regimen, until=122.0)
     times = np.union1d(np.linspace(120.0, 122.0, 201), 120 + 5 / 24)
     _, states = follow(therapy, times[1:], rtol=1e-8)
-    peak = max(float(therapy.concentration(tuple(s), person(therapy))) for s in states)
+    peak = max(float(therapy.concentration(scalars(s), person(therapy))) for s in states)
     # a bolus is first seen 15 minutes later, when 1 % has been distributed
     assert float(therapy.exposure(person(therapy))) == pytest.approx(
         peak, rel=0.015 if regimen == "100 mg q2d" else 2e-4
@@ -204,6 +204,6 @@ def test_the_slow_equivalent_has_the_same_average() -> None:
     for detail in ("full", "averaged"):
         therapy = prescribe(drug, "10 mg qd", until=until, detail=detail)
         _, states = follow(therapy, times, rtol=1e-7)
-        averages.append(np.mean([float(therapy.concentration(tuple(s), person(therapy))) for s in states]))
+        averages.append(np.mean([float(therapy.concentration(scalars(s), person(therapy))) for s in states]))
     assert averages[1] == pytest.approx(averages[0], rel=5e-3)
     assert averages[1] == pytest.approx(10 / (10.03 * 24), rel=1e-3)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from bound_drugs import BOUND, QUASI, SITE
-from dosed_course import follow
+from dosed_course import follow, scalars
 
 from trialtwin.drugs.drug import parse_drug
 from trialtwin.drugs.registry import find_drug
@@ -16,7 +16,7 @@ TIMES = np.array([0.5, 2.0, 7.0, 20.0, 27.9, 60.0])
 def drivers(therapy: Therapy, times: np.ndarray) -> dict[str, np.ndarray]:
     _, states = follow(therapy, times, rtol=1e-8)
     own = therapy.individual(jnp.zeros(len(therapy.effects)), {})
-    rows = [therapy.pk.drivers(tuple(s[: len(therapy.pk.states)]), own.pk) for s in states]
+    rows = [therapy.pk.drivers(scalars(s[: len(therapy.pk.states)]), own.pk) for s in states]
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 

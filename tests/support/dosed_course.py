@@ -9,6 +9,12 @@ from scipy.integrate import solve_ivp
 
 from trialtwin.core.treatment import AbstractTreatment
 
+
+def scalars(values: np.ndarray) -> tuple[jax.Array, ...]:
+    """Return numbers as the scalars of which states consist."""
+    return tuple(jnp.asarray(value) for value in values)
+
+
 type Disease = Callable[[float, np.ndarray, Mapping[str, float]], np.ndarray]
 
 
@@ -48,7 +54,8 @@ def follow(
             kept[float(begin)] = y.copy()
         due = np.flatnonzero(doses[0] == begin)
         if len(due):
-            state, flag = treatment.decide(begin, dict(zip(names, y[:m], strict=True)), tuple(y[m:]), own)
+            now = {name: jnp.asarray(value) for name, value in zip(names, y[:m], strict=True)}
+            state, flag = treatment.decide(jnp.asarray(begin), now, scalars(y[m:]), own)
             y[m:] = [float(s) for s in state]
             ended = ended or bool(flag)
             given[due] = not ended
@@ -56,7 +63,7 @@ def follow(
         for i in due[given[due] & (doses[2][due] == 0)]:
             bolus[doses[3][i]] += doses[1][i]
         if bolus.any():
-            y[m:] = [float(s) for s in treatment.receive(tuple(y[m:]), tuple(bolus), own)]
+            y[m:] = [float(s) for s in treatment.receive(scalars(y[m:]), scalars(bolus), own)]
         rates = np.zeros(len(treatment.inputs))
         for i in np.flatnonzero(given & (doses[2] > 0) & (doses[0] <= begin) & (doses[0] + doses[2] > begin + 1e-12)):
             rates[doses[3][i]] += doses[1][i] / doses[2][i]

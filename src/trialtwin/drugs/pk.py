@@ -11,7 +11,7 @@ States are tuples of scalars, and the flow is plain arithmetic, which compilers 
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -45,27 +45,27 @@ class AbstractPharmacokinetics(eqx.Module):
     quantities: eqx.AbstractVar[Quantities]
 
     @abstractmethod
-    def individual(self, effects: Float[Array, " effect"], covariates: Mapping[str, Scalar]) -> NamedTuple:
+    def individual(self, effects: Float[Array, " effect"], covariates: Mapping[str, Scalar]) -> Any:
         """Return a patient's own rates."""
 
     @abstractmethod
-    def initial(self, individual: NamedTuple) -> State:
+    def initial(self, individual: Any) -> State:
         """Return the amounts before the first dose."""
 
     @abstractmethod
-    def receive(self, state: State, amounts: tuple[Scalar, ...], individual: NamedTuple) -> State:
+    def receive(self, state: State, amounts: tuple[Scalar, ...], individual: Any) -> State:
         """Return the amounts just after a bolus into each input."""
 
     @abstractmethod
-    def flow(self, state: State, rates: tuple[Scalar, ...], individual: NamedTuple) -> State:
+    def flow(self, state: State, rates: tuple[Scalar, ...], individual: Any) -> State:
         """Return the time derivative, per day, with a steady input into each input."""
 
     @abstractmethod
-    def drivers(self, state: State, individual: NamedTuple) -> dict[str, Scalar]:
+    def drivers(self, state: State, individual: Any) -> dict[str, Scalar]:
         """Return what can drive an effect: ``"concentration"`` in µg/mL, and what else there is."""
 
     @abstractmethod
-    def linear(self, individual: NamedTuple) -> Rates:
+    def linear(self, individual: Any) -> Rates:
         """Return the rates of the part that is linear in dose, for exposures in closed form."""
 
 
@@ -90,29 +90,28 @@ class Compartments(AbstractPharmacokinetics):
         share = jnp.minimum(p.get("F", one), 1.0)
         return Rates(p["V1"], p["CL"] / p["V1"], q / p["V1"], q / p.get("V2", one), p.get("ka", zero), share)
 
-    def initial(self, individual: NamedTuple) -> State:
+    def initial(self, individual: Any) -> State:
         """Return no drug."""
         del individual
         return tuple(jnp.zeros(()) for _ in self.states)
 
-    def receive(self, state: State, amounts: tuple[Scalar, ...], individual: NamedTuple) -> State:
+    def receive(self, state: State, amounts: tuple[Scalar, ...], individual: Any) -> State:
         """Add each amount to its compartment."""
         del individual
         given = dict(zip(self.inputs, amounts, strict=True))
         return tuple(a + given[name] if name in given else a for a, name in zip(state, self.states, strict=True))
 
-    def flow(self, state: State, rates: tuple[Scalar, ...], individual: NamedTuple) -> State:
+    def flow(self, state: State, rates: tuple[Scalar, ...], individual: Any) -> State:
         """Return the time derivative, mg/day."""
         return linear_flow(self.states, state, dict(zip(self.inputs, rates, strict=True)), self.linear(individual))
 
-    def drivers(self, state: State, individual: NamedTuple) -> dict[str, Scalar]:
+    def drivers(self, state: State, individual: Any) -> dict[str, Scalar]:
         """Return the concentration; a solver's undershoot below zero counts as zero."""
         central = state[self.states.index("central")]
         return {"concentration": jnp.maximum(central, 0.0) / self.linear(individual).volume}
 
-    def linear(self, individual: NamedTuple) -> Rates:
+    def linear(self, individual: Any) -> Rates:
         """Return the rates."""
-        assert isinstance(individual, Rates)  # noqa: S101
         return individual
 
 

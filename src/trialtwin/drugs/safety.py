@@ -23,12 +23,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from trialtwin.core.errors import ConfigError
 from trialtwin.core.variables import Declared
 from trialtwin.drugs.page import LogitHazard, RateHazard
 from trialtwin.drugs.quantity import Scalar
 
+type Days = Float[Array, "..."] | Float[np.ndarray, "..."] | float | int
+type Risk = Float[Array, "..."]
 APOE4 = Declared("APOE4", 0.72)
 
 
@@ -39,15 +42,15 @@ class AbstractHazard(eqx.Module):
     declared: eqx.AbstractVar[tuple[Declared, ...]]
 
     @abstractmethod
-    def incidence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Scalar | float) -> Scalar:
+    def incidence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Days) -> Risk:
         """Return the probability of an event by a day on the drug."""
 
     @abstractmethod
-    def placebo(self, covariates: Mapping[str, Scalar], days: Scalar | float) -> Scalar:
+    def placebo(self, covariates: Mapping[str, Scalar], days: Days) -> Risk:
         """Return the probability of an event by a day without the drug."""
 
     @abstractmethod
-    def prevalence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Scalar | float) -> Scalar:
+    def prevalence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Days) -> Risk:
         """Return the probability that an event is there on a day, where the drug's file says how long one lasts."""
 
 
@@ -73,18 +76,18 @@ class Logit(AbstractHazard):
     pace: np.ndarray
     resolution: np.ndarray
 
-    def incidence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Scalar | float) -> Scalar:
+    def incidence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Days) -> Risk:
         """Return the probability of an event by a day on the drug."""
         days = jnp.maximum(days, 0.0)
         without = 1 - self.placebo(covariates, days)
         return 1 - without * (1 - self._excess(covariates, exposure) * self._share(days))
 
-    def placebo(self, covariates: Mapping[str, Scalar], days: Scalar | float) -> Scalar:
+    def placebo(self, covariates: Mapping[str, Scalar], days: Days) -> Risk:
         """Return the probability of an event by a day without the drug."""
         over_trial = jax.nn.sigmoid(_genotype(self.bare, covariates))
         return -jnp.expm1(jnp.maximum(days, 0.0) / self.follow_up * jnp.log1p(-over_trial))
 
-    def prevalence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Scalar | float) -> Scalar:
+    def prevalence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Days) -> Risk:
         """Return the probability that the drug's event, one for each patient, is there on a day.
 
         With onset at rate 1/τ e^(−s/τ) and resolution at rate ρ, ∫ onset(s) e^(−ρ (t − s)) ds, for the drug's excess.
@@ -101,7 +104,7 @@ class Logit(AbstractHazard):
         off = jax.nn.sigmoid(_genotype(self.bare, covariates))
         return jnp.clip(1 - (1 - on) / (1 - off), 0.0, 1.0)
 
-    def _share(self, days: Scalar) -> Scalar:
+    def _share(self, days: Risk) -> Risk:
         return jnp.clip(jnp.expm1(-days / self.pace) / jnp.expm1(-self.follow_up / self.pace), 0.0, 1.0)
 
 
@@ -125,18 +128,18 @@ class Rate(AbstractHazard):
     resolution: np.ndarray
     declared: tuple[Declared, ...] = eqx.field(static=True)
 
-    def incidence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Scalar | float) -> Scalar:
+    def incidence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Days) -> Risk:
         """Return the probability of an event by a day on the drug."""
         del covariates
         rate = self.background + self.excess * self._relative(exposure)
         return -jnp.expm1(-rate * jnp.maximum(days, 0.0))
 
-    def placebo(self, covariates: Mapping[str, Scalar], days: Scalar | float) -> Scalar:
+    def placebo(self, covariates: Mapping[str, Scalar], days: Days) -> Risk:
         """Return the probability of an event by a day without the drug."""
         del covariates
         return -jnp.expm1(-self.background * jnp.maximum(days, 0.0))
 
-    def prevalence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Scalar | float) -> Scalar:
+    def prevalence(self, covariates: Mapping[str, Scalar], exposure: Scalar | float, days: Days) -> Risk:
         """Return the probability that the drug's event is there on a day, for those who have one at most."""
         del covariates
         fast, rho = self.excess * self._relative(exposure), self.resolution

@@ -16,7 +16,7 @@ Sources: Mager & Jusko 2001, doi:10.1023/A:1014414520282; Gibiansky 2008, doi:10
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -75,20 +75,18 @@ class TargetMediated(AbstractPharmacokinetics):
         into, away = p.get("q_in", zero) / volume, p.get("q_out", zero) / volume
         return Bound(rates, p["R0"], p["kdeg"], p["kint"], on, off, half, into, away)
 
-    def initial(self, individual: NamedTuple) -> State:
+    def initial(self, individual: Any) -> State:
         """Return no drug, and the target at its baseline."""
-        assert isinstance(individual, Bound)  # noqa: S101
         return tuple(individual.baseline if name == "target" else jnp.zeros(()) for name in self.states)
 
-    def receive(self, state: State, amounts: tuple[Scalar, ...], individual: NamedTuple) -> State:
+    def receive(self, state: State, amounts: tuple[Scalar, ...], individual: Any) -> State:
         """Add each amount to its compartment."""
         del individual
         given = dict(zip(self.inputs, amounts, strict=True))
         return tuple(a + given[name] if name in given else a for a, name in zip(state, self.states, strict=True))
 
-    def flow(self, state: State, rates: tuple[Scalar, ...], individual: NamedTuple) -> State:
+    def flow(self, state: State, rates: tuple[Scalar, ...], individual: Any) -> State:
         """Return the time derivative, per day."""
-        assert isinstance(individual, Bound)  # noqa: S101
         p, at = individual, dict(zip(self.states, state, strict=True))
         given = dict(zip(self.inputs, rates, strict=True))
         free, bound = self._binding(at, p)
@@ -121,9 +119,8 @@ class TargetMediated(AbstractPharmacokinetics):
         free = jnp.where(excess >= 0, (excess + root) / 2, 2 * p.half * jnp.maximum(total, 0.0) / (root - excess))
         return free, at["target"] * free / (p.half + free)
 
-    def drivers(self, state: State, individual: NamedTuple) -> dict[str, Scalar]:
+    def drivers(self, state: State, individual: Any) -> dict[str, Scalar]:
         """Return the free concentration in the blood, at the site, and the share of target that is bound or gone."""
-        assert isinstance(individual, Bound)  # noqa: S101
         p, at = individual, dict(zip(self.states, state, strict=True))
         free, bound = self._binding(at, p)
         blood = at["central"] / p.rates.volume if self.site or not self.quasi else free
@@ -136,7 +133,6 @@ class TargetMediated(AbstractPharmacokinetics):
             "suppression": jnp.clip(1 - unbound / p.baseline, 0.0, 1.0),
         }
 
-    def linear(self, individual: NamedTuple) -> Rates:
+    def linear(self, individual: Any) -> Rates:
         """Return the rates without the target."""
-        assert isinstance(individual, Bound)  # noqa: S101
         return individual.rates
