@@ -118,3 +118,9 @@ def test_reference_verubecestat_in_spinal_fluid() -> None:
     z = jnp.log(4.3 / 13.7)
     points = 18 * (jnp.exp(z) / (1 + jnp.exp(z)) ** 2) * mean_harm * 104 * 7 / 365.25
     assert float(points) == pytest.approx(0.44, rel=0.05)
+
+
+def test_the_page_of_the_library_names_every_drug() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/drugs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z][a-z-]*) \|", page, flags=re.MULTILINE)
+    assert set(rows) - {"drug"} == set(DRUGS)

@@ -17,6 +17,8 @@ from trialtwin.core.treatment import AbstractTreatment, Doses, no_doses
 from trialtwin.core.variables import Declared
 from trialtwin.drugs.pk import State
 from trialtwin.drugs.quantity import Scalar
+from trialtwin.drugs.safety import AbstractHazard
+from trialtwin.drugs.therapy import Therapy
 
 
 @final
@@ -149,6 +151,30 @@ def combine(*treatments: AbstractTreatment) -> AbstractTreatment:
         # their doses are merged above: kept here as well, other doses would compile anew
         parts=tuple(eqx.tree_at(lambda t: t.doses, treatment, no_doses()) for treatment in treatments),
     )
+
+
+def risks(treatment: AbstractTreatment, individual: Any) -> tuple[tuple[AbstractHazard, Scalar], ...]:
+    """Return the adverse events of a treatment, each with the exposure of its own drug in a patient.
+
+    Empty for no treatment; those of all parts for a combination, which does not know whether two drugs together carry
+    more risk than each.
+
+    Examples
+    --------
+    >>> from trialtwin.drugs.registry import find_drug
+    >>> from trialtwin.drugs.therapy import prescribe
+    >>> therapy = prescribe(find_drug("lecanemab"), "10 mg/kg over 1h q2w x 39")
+    >>> found = risks(therapy, therapy.individual(jnp.zeros(len(therapy.effects)), {}))
+    >>> [(hazard.event, round(float(exposure))) for hazard, exposure in found]
+    [('ARIA-E', 316), ('ARIA-H', 316)]
+    """
+    if isinstance(treatment, Combination):
+        pairs = zip(treatment.parts, individual, strict=True)
+        return tuple(risk for part, own in pairs for risk in risks(part, own))
+    if isinstance(treatment, Therapy):
+        exposure = treatment.exposure(individual)
+        return tuple((hazard, exposure) for hazard in treatment.hazards)
+    return ()
 
 
 def _joined(treatments: tuple[AbstractTreatment, ...], what: str) -> tuple[str, ...]:
