@@ -8,12 +8,13 @@ restricted likelihood times their prior.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import linalg, optimize
 
-from trialtwin.core.errors import ConvergenceError
+from trialtwin.core.errors import ConvergenceError, FitError
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,8 @@ def solve_restricted(problem: Linear, start: Sequence[float] | None = None) -> S
 
     Raises
     ------
+    FitError
+        If an observation or its expectation is not a finite number.
     ConvergenceError
         If the restricted likelihood has no maximum within reach.
 
@@ -90,6 +93,8 @@ def solve_restricted(problem: Linear, start: Sequence[float] | None = None) -> S
     >>> round(float(found.parameters[0]), 1), round(float(found.spreads[0]), 1)
     (2.0, 1.4)
     """
+    if not (np.isfinite(problem.observed).all() and np.isfinite(problem.mean).all()):
+        raise FitError("observations and expectations must be finite", do="look for empty cells in the data")
     guess = np.log(problem.guesses)
     begin = guess if start is None else np.log(np.asarray(start, dtype=float))
 
@@ -116,9 +121,7 @@ def _total(problem: Linear, spreads: Float[np.ndarray, " spread"]) -> Float[np.n
 
 def _least_squares(
     problem: Linear, spreads: Float[np.ndarray, " spread"]
-) -> tuple[
-    Float[np.ndarray, " parameter"], Float[np.ndarray, "parameter parameter"], tuple[Float[np.ndarray, "row row"], bool]
-]:
+) -> tuple[Float[np.ndarray, " parameter"], Float[np.ndarray, "parameter parameter"], Any]:
     """Return the parameters given spreads, their covariance, and the factor of V."""
     factor = linalg.cho_factor(_total(problem, spreads), lower=True)
     weighed = linalg.cho_solve(factor, problem.jacobian)

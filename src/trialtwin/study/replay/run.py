@@ -81,6 +81,8 @@ def run_replay(asked: Asked, folder: Path, *, render: Render, advance: Advance, 
     simulator = EngineSimulator(
         seed=asked.seed, patients=asked.patients, folders={trial.id: place for trial, place in asked.trials}
     )
+    for trial in trials:
+        simulator.check(trial)
     fitted: Fitted | None = None
     if asked.calibrate or asked.leave_one_out:
         start = None if asked.calibrate else _given(asked).vector

@@ -66,7 +66,7 @@ class Plan:
 
     genotypes: tuple[int, ...]
     treatment: AbstractTreatment
-    finer: int = 0
+    finer: int = 2
     grids: dict[tuple[float, ...], Grid] = field(default_factory=dict)
 
     def grid(self, times: Float[np.ndarray, " time"]) -> Grid:
@@ -115,14 +115,10 @@ class EngineSimulator:
         return found
 
     def courses(self, trial: Trial, population: str, arm: Arm, values: Mapping[str, float]) -> Courses:
-        """Return the courses of the patients of a population in an arm.
+        """Return the courses of the patients of a population in an arm; ``check`` the trial first.
 
         Raises
         ------
-        ConfigError
-            If the trial names a disease that cannot be replayed, or a population that fits no law.
-        MismatchError
-            If a drug does not exist, or acts on nothing that the disease has.
         ConvergenceError
             If the solver fails; the message names the patients.
         """
@@ -136,6 +132,27 @@ class EngineSimulator:
                 self._kept.clear()
             self._kept[key] = self._simulate(trial, population, arm, values)
         return self._kept[key]
+
+    def check(self, trial: Trial) -> None:
+        """Refuse a trial that cannot be simulated, before any work.
+
+        Raises
+        ------
+        ConfigError
+            If it names a disease that cannot be replayed, a population that fits no law, or a regimen that cannot be
+            read.
+        MismatchError
+            If a drug does not exist, or acts on nothing that the disease has.
+        """
+        if trial.disease != "alzheimer":
+            raise ConfigError(
+                f"a trial of {trial.disease!r} cannot be replayed", where=f"{trial.id}: disease", exists=("alzheimer",)
+            )
+        for arm in trial.arms:
+            for population in (MAIN, *(part.name for part in trial.subpopulations)):
+                self.entry(trial, population, arm)
+            for plan in self._plans_of(trial, arm, 7 * max(trial.visits)):
+                Course(Alzheimer(), plan.treatment)
 
     def entry(self, trial: Trial, population: str, arm: Arm) -> Entry:
         """Return the patients of a population in an arm, as they enter."""
@@ -151,10 +168,6 @@ class EngineSimulator:
         return self._entries[key]
 
     def _simulate(self, trial: Trial, population: str, arm: Arm, values: Mapping[str, float]) -> Courses:
-        if trial.disease != "alzheimer":
-            raise ConfigError(
-                f"a trial of {trial.disease!r} cannot be replayed", where=f"{trial.id}: disease", exists=("alzheimer",)
-            )
         entry = self.entry(trial, population, arm)
         weeks = np.array([0.0, *sorted(trial.visits)])
         virtual = _virtual(entry, values)

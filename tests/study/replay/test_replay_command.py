@@ -1,0 +1,106 @@
+"""The command: a trial of the user's own, what is written, and errors before any work."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from trialtwin.cli.app import app
+from trialtwin.core.errors import ConfigError, MismatchError
+
+TRIAL = """
+id = "MY-TRIAL"
+title = "Lecanemab again, smaller"
+control = "placebo"
+visits = [26, 52, 78]
+endpoints = ["CDR-SB", "amyloid_CL", "amyloid<24.1CL", "ARIA-E"]
+readouts = [
+    { arm = "lecanemab", endpoint = "CDR-SB", week = 78, stat = "diff_vs_placebo", value = -0.4, se = 0.3 },
+    { arm = "lecanemab", endpoint = "PACC", week = 78, stat = "change", value = -1.0 },
+]
+
+[population.scores]
+"MMSE" = { mean = 25.5, sd = 2.0, min = 22, max = 30 }
+
+[[arms]]
+name = "placebo"
+n = 120
+
+[[arms]]
+name = "lecanemab"
+n = 120
+drug = "lecanemab"
+regimen = "10 mg/kg over 1h q2w x 39"
+"""
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Path:
+    """Return the path of a trial file."""
+    path = tmp_path / "my-trial.toml"
+    path.write_text(TRIAL)
+    return path
+
+
+def _run(*words: str):  # type: ignore[no-untyped-def]
+    return CliRunner().invoke(app, ["replay", *words])
+
+
+def test_a_trial_of_ones_own_is_foretold_and_judged(trial: Path, tmp_path: Path) -> None:
+    """Severity from MMSE, the unmodelled endpoint listed, the same bytes twice."""
+    done = _run(str(trial), "--out", str(tmp_path), "--patients", "64", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    numbers = json.loads(Path(said["predictions"]).read_text())
+    wanted = ("lecanemab", "CDR-SB", "diff_vs_placebo", 78.0)
+    asked = [n for n in numbers if (n["arm"], n["endpoint"], n["stat"], n["week"]) == wanted]
+    assert {n["use"] for n in asked} == {None, "prediction"}
+    assert all(-0.8 < n["expected"] < -0.1 for n in asked)  # as CLARITY-AD's, whose patients these are about
+    assert all(n["low"] < n["expected"] < n["high"] for n in numbers)
+    report = Path(said["report"]).read_text()
+    assert "PACC" in report
+    assert "MY-TRIAL, lecanemab, week 78: CDR-SB" in report
+    first = report.encode()
+    assert _run(str(trial), "--out", str(tmp_path), "--patients", "64", "--json").exit_code == 0
+    assert Path(said["report"]).read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "words"),
+    [
+        ('drug = "lecanemab"', 'drug = "lecanumab"', MismatchError, "no drug 'lecanumab'"),
+        ("10 mg/kg over 1h q2w x 39", "10 mg/kg over 1h sometimes", ConfigError, "sometimes"),
+        ('id = "MY-TRIAL"', 'id = "MY-TRIAL"\ndisease = "diabetes"', ConfigError, "a trial of 'diabetes'"),
+        (
+            '"MMSE" = { mean = 25.5, sd = 2.0, min = 22',
+            '"MMSE" = { mean = 25.5, sd = 9.0, min = 22',
+            ConfigError,
+            "MMSE",
+        ),
+    ],
+)
+def test_mistakes_end_before_anything_is_written(
+    trial: Path, tmp_path: Path, old: str, new: str, kind: type[Exception], words: str
+) -> None:
+    """Unknown drug, unreadable regimen, another disease, an impossible law."""
+    trial.write_text(TRIAL.replace(old, new))
+    done = _run(str(trial), "--out", str(tmp_path / "runs"), "--patients", "64", "--json")
+    assert isinstance(done.exception, kind)
+    assert words in str(done.exception)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_drug_file_beside_the_trial_file_is_found(trial: Path, tmp_path: Path) -> None:
+    """A missing one is named with its whole path, relative to the trial file."""
+    trial.write_text(TRIAL.replace('drug = "lecanemab"', 'drug = "own.toml"'))
+    done = _run(str(trial), "--out", str(tmp_path / "runs"), "--json")
+    assert done.exception is not None
+    assert "own.toml" in str(done.exception)
+
+
+def test_what_ships_is_listed_and_the_schema_printed() -> None:
+    """--list and --schema do no work."""
+    assert "trailblazer-alz-2" in _run("--list").stdout
+    assert json.loads(_run("--schema").stdout)["title"] == "Trial"
+    assert _run("--calibrate", "--calibration", "x.json", "--json").exit_code != 0
