@@ -13,7 +13,7 @@ from trialtwin.core.errors import ConfigError
 from trialtwin.core.finding import Assumption
 from trialtwin.drugs.lines import Place, line_of
 from trialtwin.drugs.mechanisms import MECHANISMS
-from trialtwin.drugs.number import Number
+from trialtwin.drugs.number import UNITS, Number
 from trialtwin.drugs.page import Correlation, Covariate, DoseRate, Page
 from trialtwin.drugs.regimen import parse_regimen
 from trialtwin.drugs.schedule import Regimen
@@ -190,6 +190,7 @@ def _mistakes(page: Page) -> Iterator[tuple[Place, str]]:
             yield place, f"{place[-1]}: no source {fact.source!r} in [sources]; there are: {known}"
     for i, effect in enumerate(page.effect):
         yield from _effect_mistakes(page, i)
+        yield from _unit_mistakes(page, i)
         if effect.driver != "concentration" and page.target is None:
             yield ("effect", i, "driver"), f"driver {effect.driver!r} needs a [target]"
         if effect.driver == "site" and page.target is not None and page.target.site != "site":
@@ -234,6 +235,17 @@ def _effect_mistakes(page: Page, i: int) -> Iterator[tuple[Place, str]]:
     earlier = [(e.disease or page.disease, e.mechanism) for e in page.effect[:i]]
     if (disease, effect.mechanism) in earlier:
         yield place, f"mechanism: {effect.mechanism!r} of {disease!r} has an effect already"
+
+
+def _unit_mistakes(page: Page, i: int) -> Iterator[tuple[Place, str]]:
+    """Yield what is compared with the driver in another unit than the driver's."""
+    effect = page.effect[i]
+    kind = "none" if effect.driver in ("occupancy", "suppression") else "concentration"
+    kind = "dose rate" if kind == "concentration" and isinstance(page.pk, DoseRate) else kind
+    for key, number in effect.numbers():
+        if key in ("ec50", "reference") and number.unit not in UNITS[kind]:
+            units = ", ".join(repr(unit) for unit in UNITS[kind])
+            yield ("effect", i, key), f"{key}: unit {number.unit!r}, where the driver is a {kind}; there are: {units}"
 
 
 def _says(way: str) -> str:
