@@ -42,7 +42,7 @@ _ENDPOINTS = (
 )
 _BY_NAME = {endpoint.name: endpoint for endpoint in _ENDPOINTS}
 _CANONICAL = {other: endpoint.name for endpoint in _ENDPOINTS for other in (endpoint.name, *endpoint.other_names)}
-SUVR_PER_CL = 1 / 183.07  # florbetapir, whole cerebellum: CL = 183.07 SUVR − 177.26 (doi:10.1016/j.jalz.2018.06.1353)
+CL_PER_SUVR = 183.07  # florbetapir, whole cerebellum: CL = 183.07 SUVR − 177.26 (doi:10.1016/j.jalz.2018.06.1353)
 NEGATIVE_CL = 24.1
 
 

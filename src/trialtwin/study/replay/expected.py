@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from trialtwin.study.replay.endpoints import SUVR_PER_CL
 from trialtwin.study.replay.observe import Courses, Link, mean_change, members, share
 from trialtwin.study.replay.parameters import CALIBRATED_DRUGS, NAMES, PARAMETERS, SPREADS, natural
 from trialtwin.study.replay.readouts import Row
@@ -104,7 +103,7 @@ def _number(row: Row, simulator: Simulator, values: Mapping[str, float]) -> tupl
         return change, 0.0, change, fraction
     other = simulator.courses(row.trial, row.population, row.against, values)
     untreated = mean_change(other, name, r.week, chosen, links)
-    effect = (change - untreated) * _beyond(name, values)
+    effect = (change - untreated) * (1.0 if courses.symptomatic else _beyond(name, values))
     change = untreated + effect
     if r.stat == "relative_slowing":
         return -effect / untreated, -effect / untreated, untreated, fraction
@@ -112,7 +111,10 @@ def _number(row: Row, simulator: Simulator, values: Mapping[str, float]) -> tupl
 
 
 def _beyond(name: str, values: Mapping[str, float]) -> float:
-    """Return how much stronger a drug's effect shows on a scale than the scale's link says."""
+    """Return how much stronger a drug's effect on the disease shows on a scale than the scale's link says.
+
+    Effects on symptoms were measured on scales, and are taken as they are.
+    """
     if name == "iADRS":
         return float(np.sqrt(values["effect on ADAS-Cog"] * values["effect on ADCS-iADL"]))
     return values.get(f"effect on {_EFFECT_LIKE.get(name, name)}", 1.0)
@@ -179,7 +181,7 @@ def _deviates(
             if name != "CDR-SB" and r.stat != "relative_slowing":
                 add(i, _scale_spread(name), family, name, by=mean[i])
         elif kind == "amyloid" and not row.difference:
-            unit = SUVR_PER_CL if row.endpoint.unit == "SUVR" else 1.0
+            unit = 1 / row.trial.cl_per_suvr if row.endpoint.unit == "SUVR" else 1.0
             add(i, "drift", family, by=unit * float(np.sqrt(r.week / 52.18)))
         elif kind == "negative":
             add(i, "share", family, by=mean[i] * (1 - mean[i]))

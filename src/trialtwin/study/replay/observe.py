@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from scipy import optimize, special, stats
 
 from trialtwin.core.errors import MismatchError
-from trialtwin.study.replay.endpoints import NEGATIVE_CL, SUVR_PER_CL, Endpoint, canonical, endpoint
+from trialtwin.study.replay.endpoints import CL_PER_SUVR, NEGATIVE_CL, Endpoint, canonical, endpoint
 from trialtwin.study.replay.entry import SEVERITY_MEAN, Entry
 
 type Chosen = Bool[np.ndarray, " patient"]
@@ -59,7 +59,8 @@ class Link:
 class Courses:
     """One arm of one population: amyloid (CL) and apparent severity (logit CDR-SB/18), a row a patient.
 
-    ``weeks`` begins with 0; ``aria`` holds each patient's probability of ARIA by the last visit, by kind.
+    ``weeks`` begins with 0; ``aria`` holds each patient's probability of ARIA by the last visit, by kind;
+    ``symptomatic`` tells whether the drug acts on symptoms themselves.
     """
 
     entry: Entry
@@ -67,6 +68,8 @@ class Courses:
     amyloid: Float[np.ndarray, "patient time"]
     severity: Float[np.ndarray, "patient time"]
     aria: Mapping[str, Float[np.ndarray, " patient"]] = field(default_factory=dict)
+    cl_per_suvr: float = CL_PER_SUVR
+    symptomatic: bool = False
 
     def at(self, week: float) -> int:
         """Return the column of a week.
@@ -93,7 +96,7 @@ def mean_change(
     what, column = _known(name), courses.at(week)
     if what.kind == "amyloid":
         change = (courses.amyloid[chosen, column] - courses.amyloid[chosen, 0]).mean()
-        return float(change * (SUVR_PER_CL if what.unit == "SUVR" else 1.0))
+        return float(change / (courses.cl_per_suvr if what.unit == "SUVR" else 1.0))
     link = links[what.name]
     severity = courses.severity[chosen]
     shift = _shift(link, courses, what.name)

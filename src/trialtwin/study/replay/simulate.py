@@ -187,7 +187,8 @@ class EngineSimulator:
                 self._chances[key] = self._aria(trial, plan.treatment, individual, virtual, last)
             for event, chance in self._chances[key].items():
                 aria[event][mine] = chance[mine]
-        return Courses(entry, weeks, amyloid, severity, aria)
+        symptomatic = any("symptoms" in plan.treatment.targets for plan in self._plans_of(trial, arm, last))
+        return Courses(entry, weeks, amyloid, severity, aria, trial.cl_per_suvr, symptomatic)
 
     def _plans_of(self, trial: Trial, arm: Arm, last: float) -> list[Plan]:
         """Return what each genotype is given."""

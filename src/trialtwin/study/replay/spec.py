@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trialtwin.study.replay.endpoints import canonical, endpoint_names
+from trialtwin.study.replay.endpoints import CL_PER_SUVR, canonical, endpoint_names
 from trialtwin.study.spec import Name, Part
 
 type Share = Annotated[float, Field(ge=0, le=1)]
@@ -174,6 +174,7 @@ class Trial(Part):
     visits: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, description="weeks")
     endpoints: tuple[Name, ...] = Field(min_length=1)
     pet: Share = Field(default=1.0, description="share of patients with amyloid PET, where readouts do not say n")
+    cl_per_suvr: float = Field(default=CL_PER_SUVR, gt=0, description="Centiloid per SUVR of the trial's tracer")
     population: Population
     arms: tuple[Arm, ...] = Field(min_length=1)
     subpopulations: tuple[Subpopulation, ...] = ()
