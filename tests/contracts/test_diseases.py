@@ -33,15 +33,18 @@ def neutral(registered: AbstractDisease) -> Mapping[str, Array]:
 
 
 @eqx.filter_jit
-def flows(registered: AbstractDisease, effects: Array, modulation: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Return start and derivative of many patients at the prior means."""
+def flows(registered: AbstractDisease, effects: Array, modulation: Mapping[str, Array]) -> tuple[Array, ...]:
+    """Return start, derivative and what is apparent of many patients at the prior means."""
     population = {p.name: jnp.asarray(p.mean) for p in registered.priors}
-    centre = jnp.array([d.centre for d in registered.declared])
+    centre = {d.concept: jnp.asarray(d.centre) for d in registered.declared}
 
-    def one(u: Array) -> tuple[Array, Array]:
+    def one(u: Array) -> tuple[Array, ...]:
         person = registered.individual(population, u, centre)
         start = registered.initial(person)
-        return start, registered.flow(jnp.zeros(()), start, person, modulation)
+        zero = jnp.zeros(())
+        signals = registered.signals(zero, start, person, modulation)
+        slopes = registered.flow(zero, start, person, modulation, signals)
+        return jnp.stack(start), jnp.stack(slopes), jnp.stack(registered.apparent(start, person, signals))
 
     return jax.vmap(one)(effects)
 
@@ -90,28 +93,45 @@ def test_constants_are_numbers_and_priors_have_a_spread(registered: AbstractDise
 
 def test_patients_at_five_standard_deviations_have_a_start_and_a_flow(registered: AbstractDisease) -> None:
     corners = 5.0 * np.random.default_rng(1).choice([-1.0, 1.0], (EFFECTS, len(registered.effects)))
-    start, flow = flows(registered, jnp.asarray(corners), neutral(registered))
+    start, flow, apparent = flows(registered, jnp.asarray(corners), neutral(registered))
     assert start.shape == flow.shape == (EFFECTS, len(registered.states))
     assert np.isfinite(start).all()
     assert np.isfinite(flow).all()
+    assert np.isfinite(apparent).all()
+    for values, (low, high), name in zip(np.asarray(start).T, registered.ranges, registered.states, strict=True):
+        assert low <= values.min() <= values.max() <= high, name
 
 
 def test_every_mechanism_moves_something(registered: AbstractDisease) -> None:
     typical = jnp.zeros((EFFECTS, len(registered.effects)))
     base = neutral(registered)
-    _, untreated = flows(registered, typical, base)
+    _, *untreated = flows(registered, typical, base)
     for mechanism in registered.mechanisms:
         changed = dict(base) | {mechanism.name: base[mechanism.name] + 0.5}
-        _, treated = flows(registered, typical, changed)
-        assert np.abs(treated - untreated).max() > 0, mechanism.name
+        _, *treated = flows(registered, typical, changed)
+        assert mechanism.neutral in (0.0, 1.0), mechanism.name
+        assert max(np.abs(a - b).max() for a, b in zip(treated, untreated, strict=True)) > 0, mechanism.name
         assert mechanism.meaning
+
+
+def test_signals_are_those_of_the_routes(registered: AbstractDisease) -> None:
+    """One entry a route, and a state of as many parts as are named, each with a tolerance and a range."""
+    population = {p.name: jnp.asarray(p.mean) for p in registered.priors}
+    centre = {d.concept: jnp.asarray(d.centre) for d in registered.declared}
+    person = registered.individual(population, jnp.zeros(len(registered.effects)), centre)
+    start, zero = registered.initial(person), jnp.zeros(())
+    signals = registered.signals(zero, start, person, neutral(registered))
+    assert [*signals] == [route.name for route in registered.routes]
+    assert len(start) == len(registered.states) == len(registered.tolerances) == len(registered.ranges)
+    assert all(tolerance > 0 for tolerance in registered.tolerances)
+    assert all(low < high for low, high in registered.ranges)
 
 
 def test_scores_stay_in_their_range(registered: AbstractDisease) -> None:
     rng = np.random.default_rng(2)
-    start, _ = flows(registered, jnp.asarray(rng.normal(size=(EFFECTS, len(registered.effects)))), neutral(registered))
+    *_, seen = flows(registered, jnp.asarray(rng.normal(size=(EFFECTS, len(registered.effects)))), neutral(registered))
     for concept, scale in registered.scales.items():
-        expected = jax.vmap(lambda y, s=scale: s.expected(y, jnp.zeros(())))(start)
+        expected = jax.vmap(lambda y, s=scale: s.expected(tuple(y), jnp.zeros(())))(seen)
         assert scale.lower < scale.upper
         assert float(expected.min()) >= scale.lower, concept
         assert float(expected.max()) <= scale.upper, concept

@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import final
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from plain_treatment import PlainTreatment
 
 from trialtwin.core.cohort import Cohort
 from trialtwin.core.errors import DataError, FitError, MismatchError
 from trialtwin.core.trajectories import Trajectories
-from trialtwin.core.treatment import AbstractTreatment, NoTreatment
+from trialtwin.core.treatment import NoTreatment
 from trialtwin.core.twin import AbstractModel, AbstractTwin
 from trialtwin.diseases.registry import DISEASES, find_disease
 from trialtwin.twins.baseline import Baseline
@@ -237,29 +236,10 @@ def test_patients_without_the_outcome_are_refused(twin: AbstractTwin, others: Co
         ask(twin, renamed.until(0))
 
 
-@final
-class Magic(AbstractTreatment):
-    """A treatment that acts on what no disease has."""
-
-    name: str = "magic"
-    targets: tuple[str, ...] = ("wishes",)
-
-    def initial(self) -> Array:
-        """Return no state."""
-        return jnp.zeros(0)
-
-    def flow(self, t: Array, state: Array, covariates: Array) -> Array:
-        """Return no change."""
-        return state
-
-    def modulation(self, t: Array, state: Array, covariates: Array) -> dict[str, Array]:
-        """Return one wish."""
-        return {"wishes": jnp.ones(())}
-
-
 def test_a_treatment_that_the_twin_cannot_carry_is_refused(twin: AbstractTwin, others: Cohort) -> None:
+    magic = PlainTreatment("magic", lambda _, y: {"wishes": 1 + 0 * y}, {"wishes": "multiply"})
     with pytest.raises(MismatchError, match=r"'magic' acts on \['wishes'\], which this twin does not have"):
-        twin.predict(others.until(0), Magic(), AT, draws=DRAWS, key=KEY)
+        twin.predict(others.until(0), magic, AT, draws=DRAWS, key=KEY)
 
 
 def test_what_is_taken_as_given_is_told_with_its_source(twin: AbstractTwin) -> None:

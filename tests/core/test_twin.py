@@ -5,6 +5,7 @@ from typing import final
 import jax.numpy as jnp
 import pytest
 from jaxtyping import Array
+from plain_treatment import PlainTreatment
 
 from trialtwin.core.cohort import Cohort
 from trialtwin.core.errors import MismatchError
@@ -29,24 +30,9 @@ class NamedTwin(AbstractTwin):
         raise NotImplementedError
 
 
-@final
-class NamedTreatment(AbstractTreatment):
-    """A treatment that acts on given mechanisms."""
-
-    targets: tuple[str, ...]
-    name: str = "x"
-
-    def initial(self) -> Array:
-        """Return no state."""
-        return jnp.zeros(0)
-
-    def flow(self, t: Array, state: Array, covariates: Array) -> Array:
-        """Return no change."""
-        return state
-
-    def modulation(self, t: Array, state: Array, covariates: Array) -> dict[str, Array]:
-        """Return ones."""
-        return {name: jnp.ones(()) for name in self.targets}
+def acting_on(*targets: str) -> AbstractTreatment:
+    """Return a treatment that multiplies given mechanisms by 1."""
+    return PlainTreatment("x", lambda _, y: dict.fromkeys(targets, 1 + 0 * y), dict.fromkeys(targets, "multiply"))
 
 
 TWIN = NamedTwin(("amyloid_production", "amyloid_clearance"))
@@ -54,17 +40,17 @@ TWIN = NamedTwin(("amyloid_production", "amyloid_clearance"))
 
 def test_a_mismatch_names_what_is_missing_and_what_there_is() -> None:
     with pytest.raises(MismatchError) as caught:
-        require_mechanisms(TWIN, NamedTreatment(("tau_spread", "amyloid_clearance")))
+        require_mechanisms(TWIN, acting_on("tau_spread", "amyloid_clearance"))
     assert caught.value.what == "'x' acts on ['tau_spread'], which this twin does not have"
     assert caught.value.exists == ("amyloid_production", "amyloid_clearance")
 
 
 def test_a_data_driven_twin_says_that_it_has_no_mechanisms() -> None:
     with pytest.raises(MismatchError, match="data-driven twin"):
-        require_mechanisms(NamedTwin(()), NamedTreatment(("tau_spread",)))
+        require_mechanisms(NamedTwin(()), acting_on("tau_spread"))
 
 
-@pytest.mark.parametrize("treatment", [NoTreatment(), NamedTreatment(("amyloid_clearance",))])
+@pytest.mark.parametrize("treatment", [NoTreatment(), acting_on("amyloid_clearance")])
 def test_a_treatment_that_fits_is_accepted(treatment: AbstractTreatment) -> None:
     require_mechanisms(TWIN, treatment)
 
@@ -72,5 +58,7 @@ def test_a_treatment_that_fits_is_accepted(treatment: AbstractTreatment) -> None
 def test_no_treatment_suits_every_twin_and_has_no_state() -> None:
     none = NoTreatment()
     require_mechanisms(NamedTwin(()), none)
-    assert none.initial().shape == none.flow(jnp.zeros(()), none.initial(), jnp.zeros(2)).shape == (0,)
-    assert none.modulation(jnp.zeros(()), none.initial(), jnp.zeros(2)) == {}
+    zero = jnp.zeros(())
+    assert none.initial(()) == none.flow(zero, (), (), ()) == none.receive((), (), ()) == ()
+    assert none.modulation(zero, (), ()) == {}
+    assert not none.decide(zero, {}, (), ())[1]

@@ -152,7 +152,7 @@ def test_law_mechanistic_population_is_recovered_and_intervals_cover(studies: in
         for twin, truth in zip(model.fitted, truths, strict=True)
     ]
     z = np.array(found)
-    assert z.shape == (studies, 13)
+    assert z.shape == (studies, 14)
     assert 0.8 < np.sqrt((z**2).mean()) < 1.4
     assert abs(z.mean()) < 0.35
 

@@ -26,7 +26,13 @@ SEVERITY = NAMES.index("mean severity, logit CDR-SB/18")
 def expected_scores(population: jax.Array, effects: jax.Array, x: jax.Array) -> jax.Array:
     """Return untreated patients' scores without error: patient × visit × scale."""
     grid, days = time_grid(float(DAYS[-1])), jnp.asarray(DAYS)
-    return jax.vmap(lambda u, c: INSTRUMENT.course(population, u, c, days, grid, NoTreatment())[0])(effects, x)
+    none = jnp.zeros(0)
+
+    def scores(u: jax.Array, c: jax.Array) -> jax.Array:
+        known = {"age": c[0], "sex": c[1], "APOE4": c[2], "genetic risk score": jnp.zeros(())}
+        return INSTRUMENT.course(population, u, known, days, grid, NoTreatment(), none)[0]
+
+    return jax.vmap(scores)(effects, x)
 
 
 def alzheimer_patients(rng: np.random.Generator, population: np.ndarray, prefix: str) -> Cohort:

@@ -1,12 +1,12 @@
 """Patients simulated from the Alzheimer model by a program of their own, and a treatment to give them."""
 
 from collections.abc import Callable, Mapping
-from typing import final
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from plain_treatment import PlainTreatment
 from scipy.special import expit
 
 from trialtwin.core.cohort import Cohort
@@ -103,38 +103,27 @@ def simulate() -> Simulate:
     return simulated
 
 
-@final
-class Drug(AbstractTreatment):
-    """A treatment double with a state of its own, a concentration that builds up to 1 and acts on two mechanisms.
+WAYS = {"synaptic_loss": "multiply", "amyloid_clearance": "add"}
 
-    ``benefit`` is the share of decline that is taken away at full concentration; ``clearance`` the removal of
-    amyloid that is added, per year.
-    """
 
-    benefit: Array
-    clearance: Array
-    per_day: Array
-    name: str = "drug"
-    targets: tuple[str, ...] = ("cognitive_decline", "amyloid_clearance")
+def _acts(numbers: tuple[Array, ...], amount: Array) -> dict[str, Array]:
+    return {"synaptic_loss": 1.0 - numbers[0] * amount, "amyloid_clearance": numbers[1] * amount}
 
-    def initial(self) -> Array:
-        """Return no drug."""
-        return jnp.zeros(1)
 
-    def flow(self, t: Array, state: Array, covariates: Array) -> Array:
-        """Return the approach to steady state."""
-        return self.per_day * (1.0 - state)
-
-    def modulation(self, t: Array, state: Array, covariates: Array) -> dict[str, Array]:
-        """Return both mechanisms at this concentration."""
-        return {"cognitive_decline": 1.0 - self.benefit * state[0], "amyloid_clearance": self.clearance * state[0]}
+def _slope(numbers: tuple[Array, ...], amount: Array) -> Array:
+    return numbers[2] * (1.0 - amount)
 
 
 @pytest.fixture(scope="session")
 def drug() -> Callable[..., AbstractTreatment]:
-    """Return a function that makes the treatment double; its numbers are arrays, so that it compiles once."""
+    """Return a function that makes a treatment double, a concentration that builds up to 1 and acts on two mechanisms.
 
-    def make(*, benefit: float = 0.0, clearance: float = 0.0, per_day: float = 0.05) -> Drug:
-        return Drug(jnp.asarray(benefit), jnp.asarray(clearance), jnp.asarray(per_day))
+    ``benefit`` is the share of decline that is taken away at full concentration; ``clearance`` the removal of amyloid
+    that is added, per year. Its numbers are arrays, so that it compiles once.
+    """
+
+    def make(*, benefit: float = 0.0, clearance: float = 0.0, per_day: float = 0.05) -> AbstractTreatment:
+        numbers = tuple(map(jnp.asarray, (benefit, clearance, per_day)))
+        return PlainTreatment("drug", _acts, WAYS, numbers=numbers, slope=_slope)
 
     return make

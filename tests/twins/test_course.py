@@ -20,12 +20,13 @@ from trialtwin.core.errors import DataError
 from trialtwin.core.treatment import AbstractTreatment, NoTreatment
 from trialtwin.core.variables import Kind, Variable
 from trialtwin.diseases.alzheimer import Alzheimer
-from trialtwin.engine.solve import interpolate, solve
-from trialtwin.twins.course import STEP, Instrument, Observations, declared_covariates, observe, time_grid
+from trialtwin.twins.course import METHOD, STEP, Instrument, Observations, declared_covariates, observe, time_grid
+from trialtwin.twins.system import Course, Person, dosing_grid
 
 type Make = Callable[..., AbstractTreatment]
 YEAR = 365.25
-CENTRE = jnp.array([75.0, 0.5, 0.72])
+CENTRE = {d.concept: jnp.asarray(d.centre) for d in Alzheimer().declared}
+NONE = jnp.zeros(0)
 
 
 def means(instrument: Instrument) -> Array:
@@ -41,13 +42,15 @@ def test_independent_course_under_treatment(
     population = means(instrument)
     days = np.array([0.0, 40.0, 182.0, 546.0])
     run = eqx.filter_jit(instrument.course)
+    treatment = drug(benefit=benefit, clearance=clearance, per_day=per_day)
     scores, _ = run(
         population,
         effects,
         CENTRE,
         jnp.asarray(days),
-        time_grid(546.0),
-        drug(benefit=benefit, clearance=clearance, per_day=per_day),
+        dosing_grid(treatment, days[-1:]),
+        treatment,
+        NONE,
     )
     named = {p.name: float(v) for p, v in zip(instrument.disease.priors, population, strict=False)}
     person = instrument.disease.individual({k: jnp.asarray(v) for k, v in named.items()}, effects[:5], CENTRE)
@@ -75,44 +78,43 @@ def test_independent_course_under_treatment(
 
 
 @pytest.mark.reference
-def test_reference_step_of_fourteen_days() -> None:
+def test_reference_step_of_four_weeks() -> None:
     """Diffrax 0.7.2, Tsit5 at 1e-10, over 5 years, for patients at ±3 SD of each effect and of all, untreated.
 
-    Measured: 3e-7 CL of amyloid, 1.2e-6 of the driver, 2e-8 of tau, 1.2e-6 of severity; the first 2 years hold as much.
-    The solver's own estimate lies above it for every patient and state, and below 2e-5.
+    The solver's own estimate lies above the error for every patient and state; what is left at days between grid points
+    is the interpolation's.
     """
     years, disease = 5.0, Alzheimer()
-    modulation = {m.name: jnp.asarray(m.neutral) for m in disease.mechanisms}
     population = {p.name: jnp.asarray(p.mean) for p in disease.priors}
-    at, grid = jnp.linspace(0.0, years * YEAR, 41), time_grid(years * YEAR)
-    assert STEP == 14.0
+    grid = time_grid(years * YEAR)
+    at = jnp.concatenate([grid.times, jnp.linspace(0.0, years * YEAR, 41)])
+    at = jnp.sort(at[at <= years * YEAR])
+    assert STEP == 28.0
     corners = 3 * np.random.default_rng(0).choice([-1.0, 1.0], (8, 5))
     effects = jnp.asarray(np.concatenate([3 * np.eye(5), -3 * np.eye(5), corners]))
+    system = Course(disease, NoTreatment())
 
-    def both(u: Array) -> tuple[Array, Array, Array]:
-        person = disease.individual(population, u, CENTRE)
-
-        def flow(t: Array, y: Array, args: None) -> Array:
-            return disease.flow(t, y, person, modulation)
-
+    def both(u: Array) -> tuple[Any, Any, Any]:
+        person = Person(disease.individual(population, u, CENTRE), ())
         reference = diffrax.diffeqsolve(
-            diffrax.ODETerm(flow),
+            diffrax.ODETerm(lambda t, y, args: system.flow(t, y, (), person)),
             diffrax.Tsit5(),
             0.0,
             years * YEAR,
             1.0,
-            disease.initial(person),
+            system.initial(person),
             saveat=diffrax.SaveAt(ts=at),
             stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-12),
         )
-        ours = solve(flow, disease.initial(person), grid, None)
-        return interpolate(ours, at), ours.error, reference.ys
+        ours = METHOD.follow(system, person, grid, at)
+        return jnp.stack(ours.values), jnp.stack(ours.error), jnp.stack(reference.ys)
 
     ours, estimate, reference = jax.jit(jax.vmap(both))(effects)
-    error = np.abs(np.asarray(ours - reference)).max(axis=1)
-    assert error.max() < 1e-5
-    assert (estimate >= error).all()
-    assert estimate.max() < 2e-5
+    error = np.abs(np.asarray(ours - reference))
+    on_grid = np.isin(np.asarray(at), np.asarray(grid.times))
+    assert (np.asarray(estimate) + 1e-9 >= error[..., on_grid].max(axis=2)).all()
+    assert (np.asarray(estimate) < 0.01 * np.array(disease.tolerances)).all()
+    assert (error.max(axis=2) < 0.1 * np.array(disease.tolerances)).all()
 
 
 def test_independent_expansion(instrument: Instrument) -> None:
@@ -128,7 +130,7 @@ def test_independent_expansion(instrument: Instrument) -> None:
 
     @jax.jit
     def compute(effects: Array) -> tuple[Any, Any]:
-        expected, _ = instrument.course(population, effects, CENTRE, times, grid, NoTreatment())
+        expected, _ = instrument.course(population, effects, CENTRE, times, grid, NoTreatment(), NONE)
         spread = instrument.spread(population, expected)
         density = jax.value_and_grad(instrument.log_joint, argnums=1)
 
@@ -148,18 +150,18 @@ def test_independent_log_joint(instrument: Instrument) -> None:
     """Normal densities of what was measured and of the effects, by scipy; what was not measured does not count."""
     population, grid, times = means(instrument), time_grid(84.0), jnp.array([0.0, 30.0, 80.0])
     u = jnp.array([0.5, -0.3, 0.2, 0.4, -0.6, 0.3, -0.2])
-    expected, _ = eqx.filter_jit(instrument.course)(population, u, CENTRE, times, grid, NoTreatment())
+    expected, _ = eqx.filter_jit(instrument.course)(population, u, CENTRE, times, grid, NoTreatment(), NONE)
     values = np.array([[3.0, 26.0], [3.5, 0.0], [2.0, 25.0]])
     observed = np.array([[True, True], [True, False], [True, True]])
     sd = np.column_stack([np.hypot(0.52, 0.16 * np.asarray(expected)[:, 0]), np.full(3, 1.5)])
     by_scipy = norm.logpdf(values, expected, sd)[observed].sum() + norm.logpdf(u).sum()
     data = (Observations(CENTRE, times, jnp.asarray(values), jnp.asarray(observed)), grid)
-    assert float(jax.jit(instrument.log_joint)(population, u, data)) == pytest.approx(by_scipy, rel=1e-12)
+    assert float(eqx.filter_jit(instrument.log_joint)(population, u, data)) == pytest.approx(by_scipy, rel=1e-12)
 
 
-@pytest.mark.parametrize(("last", "points"), [(0.0, 7), (1.0, 7), (84.0, 7), (84.1, 13), (546.0, 43)])
+@pytest.mark.parametrize(("last", "points"), [(0.0, 4), (1.0, 4), (84.0, 4), (84.1, 7), (546.0, 22)])
 def test_a_grid_reaches_the_last_day_in_few_lengths(last: float, points: int) -> None:
-    grid = np.asarray(time_grid(last))
+    grid = np.asarray(time_grid(last).times)
     assert len(grid) == points
     assert grid[0] == 0
     assert grid[-1] >= last
@@ -173,11 +175,13 @@ def test_declared_covariates_are_found_by_concept_and_missing_ones_are_at_their_
     cohort = simulate(1, {p.name: p.mean for p in Instrument(disease, ("CDR-SB", "MMSE")).priors})
     covariates = np.array(cohort.covariates)
     covariates[0] = np.nan
-    found = declared_covariates(disease, replace(cohort, covariates=covariates))
-    np.testing.assert_array_equal(found[0], [75.0, 0.5, 0.72])
-    np.testing.assert_array_equal(found[1:], cohort.covariates[1:])
+    found = declared_covariates(disease.declared, replace(cohort, covariates=covariates))
+    rows = np.column_stack([*found.values()])
+    np.testing.assert_array_equal(rows[0], [75.0, 0.5, 0.72, 0.0])
+    np.testing.assert_array_equal(rows[1:, :3], cohort.covariates[1:])
     bare = replace(cohort, variables=(), covariates=np.zeros((len(cohort), 0)))
-    np.testing.assert_array_equal(declared_covariates(disease, bare), np.tile([75.0, 0.5, 0.72], (len(cohort), 1)))
+    found = declared_covariates(disease.declared, bare)
+    np.testing.assert_array_equal(np.column_stack([*found.values()]), np.tile([75.0, 0.5, 0.72, 0.0], (len(cohort), 1)))
 
 
 def test_a_sex_without_the_level_that_is_declared_is_refused(simulate: Callable[..., Cohort]) -> None:
@@ -186,7 +190,7 @@ def test_a_sex_without_the_level_that_is_declared_is_refused(simulate: Callable[
     words = Variable("SEX", kind=Kind.CATEGORICAL, levels=("male", "female"), concept="sex")
     other = replace(cohort, variables=(cohort.variables[0], words, cohort.variables[2]))
     with pytest.raises(DataError, match=r"SEX \(sex\) has no level 'F'\n  exists: male, female"):
-        declared_covariates(disease, other)
+        declared_covariates(disease.declared, other)
 
 
 def test_a_number_is_not_read_from_the_codes_of_a_category(simulate: Callable[..., Cohort]) -> None:
@@ -197,7 +201,7 @@ def test_a_number_is_not_read_from_the_codes_of_a_category(simulate: Callable[..
     apoe = Variable("APOE", kind=Kind.CATEGORICAL, levels=levels, concept="APOE4")
     words = replace(cohort, variables=(*cohort.variables[:2], apoe))
     with pytest.raises(DataError, match=r"APOE \(APOE4\) must be a number and is categorical"):
-        declared_covariates(disease, words)
+        declared_covariates(disease.declared, words)
 
 
 def test_a_measurement_outside_its_scale_is_refused_with_subject_and_visit(

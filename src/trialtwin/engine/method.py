@@ -96,10 +96,26 @@ def require_solved(
             where=", ".join(ids[r] for r in rows[:10]),
             do="look for parameters or covariates outside their plausible range, or use the stiff method",
         )
+    require_accuracy(error, states, ids, tolerances)
+
+
+def require_accuracy(
+    error: Float[np.ndarray, "patient state"],
+    states: tuple[str, ...],
+    ids: tuple[str, ...],
+    tolerances: tuple[float, ...],
+) -> None:
+    """Refuse courses whose estimated error is above the tolerance of a state, or not a number.
+
+    Raises
+    ------
+    ConvergenceError
+        Naming the states and the patients, and the cure.
+    """
     bad = ~(error <= np.asarray(tolerances))
     if bad.any():
         rows, columns = np.flatnonzero(bad.any(axis=1)), np.flatnonzero(bad.any(axis=0))
-        worst = [f"{states[c]} ({np.max(error[:, c]):.2g} where {tolerances[c]:g} is allowed)" for c in columns]
+        worst = [f"{states[c]} ({np.nanmax(error[:, c]):.2g} where {tolerances[c]:g} is allowed)" for c in columns]
         raise ConvergenceError(
             f"the solver's estimated error is too large in {', '.join(worst)}",
             where=f"{len(rows)} patient(s): " + ", ".join(ids[r] for r in rows[:10]),

@@ -16,9 +16,10 @@ from trialtwin.core.treatment import AbstractTreatment, NoTreatment
 from trialtwin.core.twin import AbstractModel, AbstractTwin, Times, patient_times, require_mechanisms
 from trialtwin.core.variables import Variable
 from trialtwin.diseases.base import AbstractDisease
+from trialtwin.engine.grid import Grid
 from trialtwin.infer.laplace import log_marginal
 from trialtwin.infer.optimise import minimise
-from trialtwin.twins.course import Instrument, Observations, observe, time_grid
+from trialtwin.twins.course import STEP, Instrument, Observations, observe, time_grid
 from trialtwin.twins.posterior import (
     find,
     infer,
@@ -28,6 +29,7 @@ from trialtwin.twins.posterior import (
     sample,
     solver_errors,
 )
+from trialtwin.twins.system import dosing_grid, require_acts
 
 POPULATION_DRAWS = 16
 
@@ -69,14 +71,17 @@ class MechanisticTwin(AbstractTwin):
             If a patient's posterior is not found, or the solver is not accurate enough.
         """
         require_mechanisms(self, treatment)
+        require_acts(self.instrument.disease.mechanisms, treatment, self.instrument.disease.name)
         own_times = patient_times(patients, times, draws)
-        data = observe(self.instrument, patients, self.outcomes, pad=True)
+        data = observe(self.instrument, patients, self.outcomes, pad=True, also=treatment.declared)
         at = _padded(own_times, len(data.times))
-        grid = time_grid(max(float(np.max(times)), float(np.max(patients.times, where=_seen(patients), initial=0.0))))
+        last = float(np.max(times))
+        grid = time_grid(max(last, float(np.max(patients.times, where=_seen(patients), initial=0.0))))
+        dosed = dosing_grid(treatment, np.array([max(last, STEP)])) if treatment.states else grid
         population = jnp.asarray(self.population)
         mode = infer(self.instrument, population, _start(self.instrument, data), data, grid)
         require_inferred(mode, patients.ids)
-        found = find(self.instrument, population, mode, data, at, grid, treatment)
+        found = find(self.instrument, population, mode, data, at, grid, dosed, treatment)
         require_found(found, self.instrument, treatment, patients.ids)
         population_key, *keys = jax.random.split(key, 1 + POPULATION_DRAWS)
         root = np.linalg.cholesky(self.covariance)
@@ -85,7 +90,7 @@ class MechanisticTwin(AbstractTwin):
         sampled = []
         for step, draw_key in zip(steps, keys, strict=True):
             moved = jnp.asarray(self.population + root @ step)
-            block = sample(self.instrument, moved, found.proposal, data, at, grid, treatment, draw_key, per)
+            block = sample(self.instrument, moved, found.proposal, data, at, grid, dosed, treatment, draw_key, per)
             sampled.append(np.asarray(block)[:, : len(patients)])
         expected = np.asarray(found.expected)[: len(patients)]
         return Trajectories(patients.ids, self.outcomes, times, np.concatenate(sampled)[:draws], expected)
@@ -174,7 +179,7 @@ def _fit_population(
 
     start = np.array([prior.mean for prior in instrument.priors])
     optimum = minimise(objective, start, names=tuple(prior.name for prior in instrument.priors))
-    errors = solver_errors(instrument, jnp.asarray(optimum.position), effects, data, grid, NoTreatment())
+    errors = solver_errors(instrument, jnp.asarray(optimum.position), effects, data, grid)
     require_solved(np.asarray(errors)[: len(cohort)], instrument, NoTreatment(), cohort.ids)
     return optimum.position, np.linalg.inv(optimum.hessian)
 
@@ -185,7 +190,7 @@ def _start(instrument: Instrument, data: Observations) -> Float[Array, "patient 
 
 @eqx.filter_jit
 def _negative_log_posterior(
-    instrument: Instrument, population: Array, modes: Array, data: Observations, grid: Array
+    instrument: Instrument, population: Array, modes: Array, data: Observations, grid: Grid
 ) -> tuple[Array, Array]:
     """Return minus the log posterior of the population parameters and its exact gradient."""
 

@@ -1,14 +1,19 @@
 """Patients inferred: their most probable effects, the posterior around them, and what would be measured of them."""
 
+from functools import cache
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import ndtri
+from scipy.stats import qmc
 
 from trialtwin.core.errors import ConvergenceError
-from trialtwin.core.treatment import AbstractTreatment
-from trialtwin.engine.solve import require_accuracy
+from trialtwin.core.treatment import AbstractTreatment, NoTreatment
+from trialtwin.engine.grid import Grid
+from trialtwin.engine.method import require_accuracy
 from trialtwin.infer.importance import (
     Proposal,
     adapt,
@@ -37,8 +42,17 @@ class Found(eqx.Module):
     error: Float[Array, "*patient state"]
 
 
+@cache
+def normal_points(count: int, dimension: int) -> Float[np.ndarray, "point effect"]:
+    """Return points of a standard normal distribution that fill space evenly, the same at every call."""
+    if dimension == 0:
+        return np.zeros((count, 0))
+    sobol = qmc.Sobol(dimension, scramble=True, rng=np.random.default_rng(21))
+    return np.asarray(ndtri(sobol.random_base2(int(np.log2(count)))))
+
+
 @eqx.filter_jit
-def infer(instrument: Instrument, population: Array, start: Array, data: Observations, grid: Array) -> Mode:
+def infer(instrument: Instrument, population: Array, start: Array, data: Observations, grid: Grid) -> Mode:
     """Find every patient's most probable effects."""
 
     def patient(u: Array, one: Observations) -> Mode:
@@ -53,13 +67,12 @@ def solver_errors(
     population: Array,
     modes: Array,
     data: Observations,
-    grid: Array,
-    treatment: AbstractTreatment,
+    grid: Grid,
 ) -> Float[Array, "patient state"]:
-    """Return the solver's error over its tolerance along every patient's most probable course."""
+    """Return the solver's error over its tolerance along every patient's most probable course without treatment."""
 
     def patient(u: Array, one: Observations) -> Array:
-        return instrument.course(population, u, one.covariates, one.times, grid, treatment)[1]
+        return instrument.course(population, u, one.covariates, one.times, grid, NoTreatment(), jnp.zeros(0))[1]
 
     return jax.vmap(patient)(modes, data)
 
@@ -71,11 +84,16 @@ def find(
     mode: Mode,
     data: Observations,
     at: Array,
-    grid: Array,
+    grid: Grid,
+    dosed: Grid,
     treatment: AbstractTreatment,
 ) -> Found:
-    """Find every patient's posterior around the mode, and expect over it, by importance sampling at fixed points."""
+    """Find every patient's posterior around the mode, and expect over it, by importance sampling at fixed points.
+
+    ``grid`` is that of the history, which is untreated, and ``dosed`` that of the course under the treatment.
+    """
     points = jnp.asarray(student_points(POINTS, instrument.dimension))
+    owns = jnp.asarray(normal_points(POINTS, len(treatment.effects)))
     lower, upper = instrument.bounds()
 
     def patient(position: Array, precision: Array, one: Observations, t: Array) -> Found:
@@ -87,11 +105,11 @@ def find(
             proposal = adapt(proposal, points, importance_weights(log_density, proposal, points))
         weights = importance_weights(log_density, proposal, points)
 
-        def mean(u: Array) -> tuple[Array, Array]:
-            expected, error = instrument.course(population, u, one.covariates, t, grid, treatment)
+        def mean(u: Array, own: Array) -> tuple[Array, Array]:
+            expected, error = instrument.course(population, u, one.covariates, t, dosed, treatment, own)
             return censored_mean(expected, instrument.spread(population, expected), lower, upper), error
 
-        means, errors = jax.vmap(mean)(proposal.place(points))
+        means, errors = jax.vmap(mean)(proposal.place(points), owns)
         heavy = jnp.where(weights[:, None] > 1e-3 / POINTS, errors, 0.0)
         return Found(proposal, effective_size(weights), jnp.tensordot(weights, means, 1), jnp.max(heavy, axis=0))
 
@@ -105,12 +123,16 @@ def sample(
     proposal: Proposal,
     data: Observations,
     at: Array,
-    grid: Array,
+    grid: Grid,
+    dosed: Grid,
     treatment: AbstractTreatment,
     key: Array,
     draws: int,
 ) -> Float[Array, "draw patient time scale"]:
-    """Draw what would be measured of each patient, for one draw of the population, by importance resampling."""
+    """Draw what would be measured of each patient, for one draw of the population, by importance resampling.
+
+    A patient and a drug meet at random: the treatment's own effects are drawn apart, so that other draws stay the same.
+    """
     lower, upper = instrument.bounds()
 
     def patient(own: Proposal, one: Observations, t: Array, own_key: Array) -> Array:
@@ -119,12 +141,13 @@ def sample(
         weights = importance_weights(lambda u: instrument.log_joint(population, u, (one, grid)), own, points)
         chosen = own.place(points)[resample(choice_key, weights, draws)]
         noise = jax.random.normal(noise_key, (draws, len(t), len(instrument.scales)))
+        owns = jax.random.normal(jax.random.fold_in(own_key, 1), (draws, len(treatment.effects)))
 
-        def measure(u: Array, e: Array) -> Array:
-            expected, _ = instrument.course(population, u, one.covariates, t, grid, treatment)
+        def measure(u: Array, e: Array, effects: Array) -> Array:
+            expected, _ = instrument.course(population, u, one.covariates, t, dosed, treatment, effects)
             return jnp.clip(expected + instrument.spread(population, expected) * e, lower, upper)
 
-        return jax.vmap(measure)(chosen, noise)
+        return jax.vmap(measure)(chosen, noise, owns)
 
     drawn = jax.vmap(patient)(proposal, data, at, jax.random.split(key, len(at)))
     return jnp.swapaxes(drawn, 0, 1)
@@ -160,9 +183,8 @@ def require_solved(
     ids: tuple[str, ...],
 ) -> None:
     """Refuse courses whose solver error exceeds the tolerance of a state."""
-    own = error.shape[1] - len(instrument.disease.states)
-    states = (*instrument.disease.states, *(f"state {i + 1} of {treatment.name}" for i in range(own)))
-    require_accuracy(error, states, ids, tolerance=1.0)
+    states = (*instrument.disease.states, *treatment.states)
+    require_accuracy(error, states, ids, tuple(1.0 for _ in states))
 
 
 def _refuse(good: np.ndarray, ids: tuple[str, ...], what: str) -> None:

@@ -137,7 +137,7 @@ def simulate_courses(
     scales
         Concepts of the scores wanted.
     routes
-        Where given, only these routes carry the treated patient's signal, the others that of the same patient untreated.
+        Where given, only these carry the treated patient's signal, the others that of the same patient untreated.
     method
         A fixed grid fitted to the treatment where not given, made finer until it is accurate, then an adaptive method.
 
