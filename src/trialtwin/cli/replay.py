@@ -59,19 +59,9 @@ def replay_trials(
     options += [f"--calibration {calibration.name}"] if calibration else []
     command = " ".join(["trialtwin replay", *(shlex.quote(Path(name).name) for name in trials), *options])
     with interruptible(), SilentProgress() if as_json else TerminalProgress() as progress:
-        now: list[str] = []
-
-        def advance(step: str, done: int, total: int) -> None:
-            if not now or now[-1] != step:
-                if now:
-                    progress.end(now[-1], ran=True)
-                progress.begin(step)
-                now.append(step)
-            progress.advance(done, total)
-
-        done = run_replay(asked, out / "replay", render=render, advance=advance, command=command)
-        if now:
-            progress.end(now[-1], ran=True)
+        steps = _Steps(progress)
+        done = run_replay(asked, out / "replay", render=render, advance=steps.advance, command=command)
+        steps.end()
     failed = [finding.title for finding in done.dossier.findings if finding.verdict is Verdict.FAIL]
     lines = list(done.dossier.summary)
     if as_json:
@@ -85,3 +75,23 @@ def replay_trials(
         emit(content)
     else:
         typer.echo("\n".join(["", *(f"• {line}" for line in lines), "", f"Report: {done.report}"]))
+
+
+class _Steps:
+    """Tells a progress display of steps as they come: a step ends where another begins."""
+
+    def __init__(self, progress: SilentProgress | TerminalProgress) -> None:
+        self._progress, self._now = progress, ""
+
+    def advance(self, step: str, done: int, total: int) -> None:
+        """Note how far a step is."""
+        if step != self._now:
+            self.end()
+            self._progress.begin(step)
+            self._now = step
+        self._progress.advance(done, total)
+
+    def end(self) -> None:
+        """Note that the present step has ended."""
+        if self._now:
+            self._progress.end(self._now, ran=True)

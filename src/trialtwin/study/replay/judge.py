@@ -90,7 +90,7 @@ def show_courses(found: Replayed, name: str, *, section: str, figure: bool, evid
     if not asked:
         return None
     published = {_place(p): p.observed for p in found.published if not p.row.subgroup}
-    places = _places(asked[0]) + 1
+    places = _places(asked[0])
     rows: list[tuple[Cell, ...]] = []
     for p in asked:
         outer, inner = p.interval(0.9), p.interval(0.5)
@@ -102,7 +102,7 @@ def show_courses(found: Replayed, name: str, *, section: str, figure: bool, evid
     unit = asked[0].row.endpoint.unit
     last = max(found.trial.visits)
     final = [p for p in asked if p.row.readout.week == last and p.row.population == MAIN]
-    text = "; ".join(f"{_panel(p)} {_signed(p.expected, places - 1)} ({_range(p, places - 1)})" for p in final)
+    text = "; ".join(f"{_panel(p)} {_signed(p.expected, places)} ({_range(p, places)})" for p in final)
     picture = Figure(
         kind="fan",
         encoding={
@@ -112,9 +112,9 @@ def show_courses(found: Replayed, name: str, *, section: str, figure: bool, evid
             "high": "high90",
             "inner_low": "low50",
             "inner_high": "high50",
-            "observed": "observed",
             "panel": "panel",
-        },
+        }
+        | ({"observed": "observed"} if any(row[-1] is not None for row in rows) else {}),
         x_label="Week",
         y_label=f"{_LABELS.get(name, name)} ({unit})",
         reference=0.0,
@@ -126,13 +126,13 @@ def show_courses(found: Replayed, name: str, *, section: str, figure: bool, evid
         title=f"{_LABELS.get(name, name)}: change and difference",
         verdict=Verdict.INFO,
         text=f"Week {last:g}, with 95 % intervals of what the trial shows: {text}.",
-        table=Table(columns=_course_columns(unit, places), rows=tuple(rows)),
+        table=Table(columns=_course_columns(places), rows=tuple(rows), note=f"In {unit}."),
         figure=picture if figure else None,
         evidence=evidence,
     )
 
 
-def _course_columns(unit: str, places: int) -> tuple[Column, ...]:
+def _course_columns(places: int) -> tuple[Column, ...]:
     numbers = (
         ("expected", "Foretold"),
         ("low90", "90% from"),
@@ -144,7 +144,7 @@ def _course_columns(unit: str, places: int) -> tuple[Column, ...]:
     return (
         Column(name="panel", label="Arm"),
         Column(name="week", label="Week", decimals=0),
-        *(Column(name=name, label=label, unit=unit, decimals=places) for name, label in numbers),
+        *(Column(name=name, label=label, decimals=places) for name, label in numbers),
     )
 
 
@@ -233,7 +233,7 @@ def judge_all(replays: Sequence[Replayed], *, section: str, evidence: Evidence) 
         title="Published numbers and what was foretold, over all trials",
         verdict=decision if len(scores) else Verdict.INFO,
         text=words,
-        table=Table(columns=columns, rows=tuple(lines), note=Z),
+        table=Table(columns=columns, rows=tuple(lines), note=Z) if lines else None,
         evidence=evidence,
     )
 
