@@ -11,7 +11,9 @@ from trialtwin.engine.grid import Grid
 from trialtwin.engine.method import AbstractMethod, Solution
 from trialtwin.engine.system import AbstractSystem
 
-BLOCK = 128
+BLOCK = 64
+# whole vector registers where the processor has 512-bit ones; elsewhere the compiler splits them
+COMPILER = {"xla_cpu_prefer_vector_width": "512"}
 
 
 def solve_ensemble(
@@ -65,10 +67,12 @@ def solve_ensemble(
     own = grid.times.ndim == 2
     if own and len(grid.times) not in sizes:
         raise DataError(f"grids of {len(grid.times)} patients for parameters of {sizes.pop()}")
-    return _solve(system, parameters, grid, method, min(block, sizes.pop()), own)
+    # a caller who compiles, differentiates or maps this call compiles it with what is around it
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((system, parameters, grid)))
+    solve = _solve if traced else _compiled
+    return solve(system, parameters, grid, method, min(block, sizes.pop()), own)
 
 
-@eqx.filter_jit
 def _solve(
     system: AbstractSystem,
     parameters: Any,
@@ -95,3 +99,6 @@ def _solve(
         rows = jax.tree.map(cut, parameters)
         solved = jax.lax.map(lambda row: jax.vmap(one, in_axes=(0, None))(row, grid), rows)
     return jax.tree.map(lambda x: x.reshape(blocks * block, *x.shape[2:])[:n], solved)
+
+
+_compiled = eqx.filter_jit(_solve, compiler_options=COMPILER)

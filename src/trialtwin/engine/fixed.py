@@ -70,7 +70,8 @@ def runge_kutta(
     slopes: list[State] = []
     for node, row in zip(tableau.nodes, tableau.stages, strict=True):
         inner = _advance(state, h, row, slopes)
-        slopes.append(system.flow(t + node * h, inner, rates, parameters))
+        # the barrier keeps the compiler from working out every earlier stage anew for each of a step's results
+        slopes.append(jax.lax.optimization_barrier(system.flow(t + node * h, inner, rates, parameters)))
     after = _advance(state, h, tableau.weights, slopes)
     gap = _advance(tuple(jnp.zeros_like(y) for y in state), h, tableau.gap, slopes)
     return after, gap, slopes[0], slopes[-1]

@@ -60,6 +60,7 @@ def align(
     longest: float,
     first: float | None = None,
     growth: float = 0.5,
+    infusion: int = 1,
     start: float = 0.0,
 ) -> Grid:
     """Return a grid on which doses start and end, and outputs are read, exactly at points.
@@ -79,6 +80,9 @@ def align(
         Longest step; infinity for the steps of an adaptive method, which chooses its own between the points.
     first
         First step after a dose; ``longest`` where it is not given.
+    infusion
+        Fewest steps from the start to the end of a dose that has a duration; of interest where the response bends
+        while the concentration rises.
     start
         First time.
 
@@ -96,12 +100,16 @@ def align(
     outputs = np.asarray(outputs, dtype=float)
     if len(outputs) == 0 or not np.isfinite(outputs).all() or (np.diff(outputs) <= 0).any() or outputs[0] < start:
         raise DataError("output times must be finite, increasing and not before the start", where=f"times {outputs}")
-    if not longest > 0 or (first is not None and not first > 0):
-        raise DataError(f"steps of at most {longest} and first {first}", do="give lengths above 0")
+    if not longest > 0 or (first is not None and not first > 0) or infusion < 1:
+        raise DataError(
+            f"steps of at most {longest}, first {first}, {infusion} an infusion", do="give lengths above 0, 1 or more"
+        )
     time, amount, duration, place = _table(doses, start, outputs[-1])
+    duration = np.where(duration > SAME, duration, 0.0)
     ends = (time + duration)[duration > 0]
     shocks = _distinct(np.concatenate([[start], time, ends[ends < outputs[-1]]]))
-    events = _distinct(np.concatenate([shocks, outputs]))
+    inside = (time + duration * np.arange(1, infusion)[:, None] / infusion)[:, duration > 0].ravel()
+    events = _distinct(np.concatenate([shocks, inside[inside < outputs[-1]], outputs]))
     points = _steps(events, shocks, longest, first or longest, growth)
     steps = -(-(len(points) - 1) // BUCKET) * BUCKET
     times = np.concatenate([points, np.full(steps + 1 - len(points), points[-1])])
