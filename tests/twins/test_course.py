@@ -113,7 +113,7 @@ def test_reference_step_of_four_weeks() -> None:
     error = np.abs(np.asarray(ours - reference))
     on_grid = np.isin(np.asarray(at), np.asarray(grid.times))
     assert (np.asarray(estimate) + 1e-9 >= error[..., on_grid].max(axis=2)).all()
-    assert (np.asarray(estimate) < 0.01 * np.array(disease.tolerances)).all()
+    assert (np.asarray(estimate) < 0.05 * np.array(disease.tolerances)).all()
     assert (error.max(axis=2) < 0.1 * np.array(disease.tolerances)).all()
 
 

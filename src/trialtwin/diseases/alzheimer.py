@@ -106,6 +106,11 @@ _PRIORS = (
 _Z_HALF = math.log(0.5 / 17.5)
 
 
+def _number(value: Any) -> Float[Array, ""]:
+    """Return a number as an array of a fixed type, so that it does not recompile."""
+    return jnp.asarray(value, dtype=getattr(value, "dtype", float))
+
+
 @final
 class Alzheimer(AbstractDisease):
     """The compact amyloid–tau–synapse–severity model.
@@ -122,10 +127,10 @@ class Alzheimer(AbstractDisease):
     ('amyloid', 'toxic driver', 'tau', 'synaptic density', 'severity')
     """
 
-    kz: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=_FITTED[0].value)
-    theta: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=_FITTED[1].value)
-    kappa: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=_FITTED[2].value)
-    gamma: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=_FITTED[3].value)
+    kz: Float[Array, ""] = eqx.field(converter=_number, default=_FITTED[0].value)
+    theta: Float[Array, ""] = eqx.field(converter=_number, default=_FITTED[1].value)
+    kappa: Float[Array, ""] = eqx.field(converter=_number, default=_FITTED[2].value)
+    gamma: Float[Array, ""] = eqx.field(converter=_number, default=_FITTED[3].value)
     name: str = eqx.field(static=True, default="alzheimer")
     states: tuple[str, ...] = eqx.field(
         static=True, default=("amyloid", "toxic driver", "tau", "synaptic density", "severity")

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from trialtwin.core.errors import MismatchError
 from trialtwin.diseases.alzheimer import Alzheimer
 from trialtwin.diseases.base import AbstractDisease
+from trialtwin.diseases.cao import Cao
 
-DISEASES: Mapping[str, Callable[[], AbstractDisease]] = MappingProxyType({"alzheimer": Alzheimer})
+DISEASES: Mapping[str, Callable[[], AbstractDisease]] = MappingProxyType({"alzheimer": Alzheimer, "alzheimer-cao": Cao})
 
 
 def find_disease(name: str) -> AbstractDisease:
