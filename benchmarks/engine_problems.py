@@ -1,4 +1,4 @@
-"""The three problems of the engine's benchmark: equations that every solver reads, doses, patients, and a tight reference.
+"""The three problems of the engine's benchmark: equations for every solver, doses, patients, and a tight reference.
 
 The right-hand sides use nothing but + − · / on whatever they are given, so that the same function serves JAX, NumPy,
 SciPy and heyoka's expressions. Time is in days, all amounts are in the dose's unit.

@@ -1,5 +1,6 @@
 """Many patients at once: blocks of patients solved one block after another by the same compiled code."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -101,4 +102,4 @@ def _solve(
     return jax.tree.map(lambda x: x.reshape(blocks * block, *x.shape[2:])[:n], solved)
 
 
-_compiled = eqx.filter_jit(_solve, compiler_options=COMPILER)
+_compiled: Callable[..., Solution] = eqx.filter_jit(_solve, compiler_options=COMPILER)  # type: ignore[call-overload]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from trialtwin.engine.grid import Grid
-from trialtwin.engine.method import AbstractMethod, Solution, begin_step, grid_rows, start
+from trialtwin.engine.method import AbstractMethod, Solution, begin_step, grid_rows, once, start
 from trialtwin.engine.system import AbstractSystem, Scalar, State
 
 
@@ -70,8 +70,7 @@ def runge_kutta(
     slopes: list[State] = []
     for node, row in zip(tableau.nodes, tableau.stages, strict=True):
         inner = _advance(state, h, row, slopes)
-        # the barrier keeps the compiler from working out every earlier stage anew for each of a step's results
-        slopes.append(jax.lax.optimization_barrier(system.flow(t + node * h, inner, rates, parameters)))
+        slopes.append(once(system.flow(t + node * h, inner, rates, parameters)))
     after = _advance(state, h, tableau.weights, slopes)
     gap = _advance(tuple(jnp.zeros_like(y) for y in state), h, tableau.gap, slopes)
     return after, gap, slopes[0], slopes[-1]

@@ -62,6 +62,14 @@ def begin_step(
     return state, stopped, tuple(given * rates[i] for i in range(len(system.inputs)))
 
 
+def once[T](values: T) -> T:
+    """Have values worked out once where several results need them.
+
+    The compiler otherwise works out every earlier stage of a step anew for each of the step's results.
+    """
+    return jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
+
+
 def start(system: AbstractSystem, parameters: Any, grid: Grid) -> State:
     """Return the initial state as floating-point scalars of the grid's precision or the parameters', the lower."""
     state = system.initial(parameters)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from trialtwin.engine.control import Attempt, march
-from trialtwin.engine.elimination import factorise, jacobian, solve_factors
+from trialtwin.engine.elimination import Factors, factorise, jacobian, solve_factors
 from trialtwin.engine.grid import Grid
-from trialtwin.engine.method import AbstractMethod, Solution
+from trialtwin.engine.method import AbstractMethod, Solution, once
 from trialtwin.engine.system import AbstractSystem, Scalar, State
 
 # RODAS: Hairer & Wanner, Solving Ordinary Differential Equations II (1996), section IV.7, doi:10.1007/978-3-642-05221-7
@@ -68,13 +68,15 @@ class Stiff(AbstractMethod):
 
 def _rodas(flow: Any, t: Scalar, h: Scalar, state: State) -> tuple[State, State, Array]:
     """Return the state after a step, its error, and whether the elimination worked."""
-    matrix, by_time = jacobian(flow, t, state)
+    matrix, by_time = once(jacobian(flow, t, state))
     scale = 1 / (h * GAMMA)
     n = len(state)
     system = [
         [_entry(matrix[i][j], scale if i == j else None) for j in range(n)] for i in range(n)
     ]  # 1/(hγ) − J, None where it is zero
     factors = factorise(system)
+    lower, upper, reciprocal = once((factors.lower, factors.upper, factors.reciprocal))
+    factors = Factors(factors.order, lower, upper, reciprocal)
     stages: list[State] = []
     inner = state
     for k, couplings in enumerate(COUPLINGS):
@@ -82,11 +84,11 @@ def _rodas(flow: Any, t: Scalar, h: Scalar, state: State) -> tuple[State, State,
             inner = _moved(state, STAGES[k], stages)
         else:
             inner = tuple(y + s for y, s in zip(inner, stages[-1], strict=True))
-        slope = flow(t + NODES[k] * h, inner)
+        slope = once(flow(t + NODES[k] * h, inner))
         right = _moved(slope, tuple(c / h for c in couplings), stages)
         if by_time is not None and SHIFTS[k] != 0.0:
             right = tuple(r if d is None else r + SHIFTS[k] * h * d for r, d in zip(right, by_time, strict=True))
-        stages.append(solve_factors(factors, right))
+        stages.append(once(solve_factors(factors, right)))
     after = tuple(y + s for y, s in zip(inner, stages[-1], strict=True))
     worked = jnp.stack([jnp.isfinite(y) for y in after]).all()
     return after, stages[-1], worked
