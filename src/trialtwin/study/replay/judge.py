@@ -89,7 +89,7 @@ def show_courses(found: Replayed, name: str, *, section: str, figure: bool, evid
     asked = [p for p in found.asked if p.row.endpoint.name == name and p.row.readout.stat != "proportion"]
     if not asked:
         return None
-    published = {_place(p): p.observed for p in found.published if not p.row.subgroup}
+    published = _seen(found)
     places = _places(asked[0])
     rows: list[tuple[Cell, ...]] = []
     for p in asked:
@@ -153,7 +153,7 @@ def show_shares(found: Replayed, *, section: str, evidence: Evidence) -> Finding
     asked = [p for p in found.asked if p.row.readout.stat == "proportion"]
     if not asked:
         return None
-    published = {_place(p): p.observed for p in found.published}
+    published = _seen(found)
     rows = []
     for p in asked:
         r, (low, high) = p.row.readout, p.interval()
@@ -191,17 +191,17 @@ def show_left_out(left: Sequence[LeftOut], *, section: str, evidence: Evidence) 
     if not left:
         return None
     rows = tuple(
-        (i.trial, i.readout.arm, i.readout.endpoint, i.readout.week, i.readout.stat, i.readout.value, i.reason)
+        (f"{i.trial}: {i.readout.endpoint}, week {i.readout.week:g}", i.readout.arm, i.readout.value, i.reason)
         for i in left
     )
-    names = ("trial", "arm", "endpoint", "week", "statistic", "value", "reason")
+    names = (("number", "Number"), ("arm", "Arm"), ("value", "Published"), ("reason", "Why"))
     return Finding(
         id=f"{section}.left-out",
         section=section,
         title="Published numbers that are not modelled",
         verdict=Verdict.INFO,
         text=f"{len(rows)} published numbers have no counterpart in the model; they are listed, and judged nowhere.",
-        table=Table(columns=tuple(Column(name=n, label=n.capitalize()) for n in names), rows=rows),
+        table=Table(columns=tuple(Column(name=n, label=label) for n, label in names), rows=rows),
         evidence=evidence,
     )
 
@@ -278,6 +278,13 @@ def show_scores(replays: Sequence[Replayed], *, section: str, evidence: Evidence
         ),
         evidence=evidence,
     )
+
+
+def _seen(found: Replayed) -> dict[tuple[str, str, str, str, float, str], float | None]:
+    """Return published numbers by what they are about; the main analysis where there are two (MMRM, not NCS2)."""
+    second = [p for p in found.published if p.row.readout.endpoint.endswith("(NCS2)")]
+    first = [p for p in found.published if not p.row.readout.endpoint.endswith("(NCS2)")]
+    return {_place(p): p.observed for p in (*second, *first)}
 
 
 def _place(p: Prediction) -> tuple[str, str, str, str, float, str]:

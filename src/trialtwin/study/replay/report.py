@@ -153,7 +153,10 @@ def _primary(found: Replayed) -> str:
 def _headlines(found: Replayed) -> list[str]:
     """Return a line an arm: the first clinical endpoint's difference at the last visit."""
     last, lines = max(found.trial.visits), []
-    published = {(p.row.arm.name, p.row.readout.week): p.observed for p in found.published if _main(p, _primary(found))}
+    ordered = sorted(
+        found.published, key=lambda p: not p.row.readout.endpoint.endswith("(NCS2)")
+    )  # MMRM has the last word
+    published = {(p.row.arm.name, p.row.readout.week): p.observed for p in ordered if _main(p, _primary(found))}
     for p in found.asked:
         if _main(p, _primary(found)) and p.row.readout.week == last:
             low, high = p.interval()
