@@ -104,3 +104,17 @@ def test_what_ships_is_listed_and_the_schema_printed() -> None:
     assert "trailblazer-alz-2" in _run("--list").stdout
     assert json.loads(_run("--schema").stdout)["title"] == "Trial"
     assert _run("--calibrate", "--calibration", "x.json", "--json").exit_code != 0
+
+
+def test_aria_that_no_file_tells_of_is_listed_not_taken_as_zero(trial: Path, tmp_path: Path) -> None:
+    """Donepezil's file has no ARIA: nothing is foretold, and the report says so."""
+    text = TRIAL.replace('drug = "lecanemab"\nregimen = "10 mg/kg over 1h q2w x 39"', 'drug = "donepezil"')
+    trial.write_text(text.replace("visits = [26, 52, 78]", "visits = [26]").replace("week = 78", "week = 26"))
+    done = _run(str(trial), "--out", str(tmp_path), "--patients", "32", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    numbers = json.loads(Path(said["predictions"]).read_text())
+    assert not [n for n in numbers if n["endpoint"] == "ARIA-E"]
+    assert "no risk of ARIA-E in the drug" in Path(said["report"]).read_text()
+    score = [n for n in numbers if (n["arm"], n["endpoint"], n["stat"]) == ("lecanemab", "CDR-SB", "diff_vs_placebo")]
+    assert all(n["expected"] < 0 for n in score)  # an effect on symptoms

@@ -30,6 +30,9 @@ class Simulator(Protocol):
     def courses(self, trial: Trial, population: str, arm: Arm, values: Mapping[str, float]) -> Courses:
         """Return the courses of the patients of a population in an arm."""
 
+    def events(self, trial: Trial, arm: Arm) -> frozenset[str]:
+        """Return which kinds of ARIA are known of an arm."""
+
     def links(self, values: Mapping[str, float]) -> Mapping[str, Link]:
         """Return the links of the clinical scales."""
 

@@ -191,16 +191,15 @@ def show_left_out(left: Sequence[LeftOut], *, section: str, evidence: Evidence) 
     if not left:
         return None
     rows = tuple(
-        (f"{i.trial}: {i.readout.endpoint}, week {i.readout.week:g}", i.readout.arm, i.readout.value, i.reason)
-        for i in left
+        (_named(i), i.readout.arm, None if np.isnan(i.readout.value) else i.readout.value, i.reason) for i in left
     )
     names = (("number", "Number"), ("arm", "Arm"), ("value", "Published"), ("reason", "Why"))
     return Finding(
         id=f"{section}.left-out",
         section=section,
-        title="Published numbers that are not modelled",
+        title="Numbers that are not modelled",
         verdict=Verdict.INFO,
-        text=f"{len(rows)} published numbers have no counterpart in the model; they are listed, and judged nowhere.",
+        text=f"{len(rows)} numbers, published or asked for, have no counterpart in the model; judged nowhere.",
         table=Table(columns=tuple(Column(name=n, label=label) for n, label in names), rows=rows),
         evidence=evidence,
     )
@@ -319,3 +318,7 @@ def _signed(value: float | None, places: int = 2) -> str:
 def _range(p: Prediction, places: int) -> str:
     low, high = p.interval()
     return f"{_signed(low, places)} to {_signed(high, places)}"
+
+
+def _named(item: LeftOut) -> str:
+    return f"{item.trial}: {item.readout.endpoint}, week {item.readout.week:g}"

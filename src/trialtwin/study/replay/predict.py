@@ -16,7 +16,7 @@ from trialtwin.study.replay.endpoints import endpoint
 from trialtwin.study.replay.expected import Simulator, expect
 from trialtwin.study.replay.fit import errors
 from trialtwin.study.replay.parameters import Calibration, spreads_of
-from trialtwin.study.replay.readouts import MAIN, LeftOut, Row, rows_of
+from trialtwin.study.replay.readouts import MAIN, LeftOut, Row, known, rows_of
 from trialtwin.study.replay.spec import Arm, Readout, Stat, Trial
 
 GENOTYPES = ("APOE4 noncarrier", "APOE4 heterozygote", "APOE4 homozygote")
@@ -91,9 +91,15 @@ def replay(
 ) -> Replayed:
     """Foretell a trial with a calibration."""
     published, left = rows_of([trial])
-    asked = asked_rows(trial)
+    published, unknown = known(published, simulator.events)
+    asked, silent = known(asked_rows(trial), simulator.events)
     found = predict([*asked, *published], simulator, calibration, progress)
-    return Replayed(trial, tuple(found[: len(asked)]), tuple(found[len(asked) :]), tuple(left))
+    return Replayed(trial, tuple(found[: len(asked)]), tuple(found[len(asked) :]), (*left, *unknown, *_once(silent)))
+
+
+def _once(silent: Sequence[LeftOut]) -> list[LeftOut]:
+    """Return what was asked and is not known: one a kind and arm, without the subgroups."""
+    return [item for item in silent if item.readout.population == MAIN]
 
 
 def predict(

@@ -6,7 +6,7 @@ the reason, never dropped.
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,6 +136,18 @@ def rows_of(trials: Sequence[Trial]) -> tuple[list[Row], list[LeftOut]]:
             else:
                 rows.append(Row(trial, readout, what, arm, trial.counterpart(arm), population, subgroup))
     return rows, left
+
+
+def known(rows: Sequence[Row], events: Callable[[Trial, Arm], frozenset[str]]) -> tuple[list[Row], list[LeftOut]]:
+    """Leave out ARIA of a kind of which the drug's file says nothing."""
+    kept, left = [], []
+    for row in rows:
+        name = row.endpoint.name
+        if row.endpoint.kind == "aria" and name not in events(row.trial, row.arm):
+            left.append(LeftOut(row.trial.id, row.readout, f"no risk of {name} in the drug's file"))
+        else:
+            kept.append(row)
+    return kept, left
 
 
 def informs(row: Row) -> bool:

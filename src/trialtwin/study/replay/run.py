@@ -20,7 +20,7 @@ from trialtwin.study.replay.fit import Fitted, calibrate
 from trialtwin.study.replay.leave_out import LeftOutTrial, leave_one_out
 from trialtwin.study.replay.parameters import NAMES, SPREADS, Calibration, Made, read_calibration, shipped_calibration
 from trialtwin.study.replay.predict import Prediction, Replayed, replay
-from trialtwin.study.replay.readouts import LeftOut, attach, read_readouts, rows_of
+from trialtwin.study.replay.readouts import LeftOut, attach, known, read_readouts, rows_of
 from trialtwin.study.replay.report import write_dossier
 from trialtwin.study.replay.simulate import EngineSimulator
 from trialtwin.study.replay.spec import Trial
@@ -86,7 +86,12 @@ def run_replay(asked: Asked, folder: Path, *, render: Render, advance: Advance, 
     fitted: Fitted | None = None
     if asked.calibrate or asked.leave_one_out:
         start = None if asked.calibrate else _given(asked).vector
-        fitted = calibrate(rows_of(trials)[0], simulator, start=start, progress=lambda i, n: advance("calibrate", i, n))
+        fitted = calibrate(
+            known(rows_of(trials)[0], simulator.events)[0],
+            simulator,
+            start=start,
+            progress=lambda i, n: advance("calibrate", i, n),
+        )
     calibration = _given(asked) if fitted is None else kept(fitted, asked, data, command)
     held_out: list[LeftOutTrial] = []
     if asked.leave_one_out and fitted is not None:

@@ -24,6 +24,7 @@ from trialtwin.core.treatment import AbstractTreatment, NoTreatment, no_doses
 from trialtwin.diseases.alzheimer import Alzheimer, Patient
 from trialtwin.diseases.base import AbstractDisease, LogisticScale
 from trialtwin.drugs.registry import find_drug
+from trialtwin.drugs.safety import AbstractHazard
 from trialtwin.drugs.therapy import Therapy, prescribe
 from trialtwin.engine.ensemble import solve_ensemble
 from trialtwin.engine.fixed import Fixed
@@ -133,6 +134,10 @@ class EngineSimulator:
             self._kept[key] = self._simulate(trial, population, arm, values)
         return self._kept[key]
 
+    def events(self, trial: Trial, arm: Arm) -> frozenset[str]:
+        """Return which kinds of ARIA are known of an arm; without a drug, of the placebo of any drug of the trial."""
+        return frozenset(hazard.event for hazard in self._hazards(trial, arm if arm.drug else None))
+
     def check(self, trial: Trial) -> None:
         """Refuse a trial that cannot be simulated, before any work.
 
@@ -175,7 +180,7 @@ class EngineSimulator:
         disease = Alzheimer(kz=kz, theta=theta, kappa=kappa, gamma=gamma)
         last = 7 * float(weeks[-1])
         amyloid, severity = (np.zeros((len(entry), len(weeks))) for _ in range(2))
-        aria = {event: np.zeros(len(entry)) for event in _ARIA}
+        aria = {event: np.zeros(len(entry)) for event in self.events(trial, arm)}
         for plan in self._plans_of(trial, arm, last):
             mine = np.isin(entry.alleles, plan.genotypes)
             individual = _individual(plan.treatment, entry, virtual, arm.drug, values)
@@ -223,17 +228,18 @@ class EngineSimulator:
                 for hazard in treatment.hazards
                 if hazard.event in _ARIA
             }
-        other = next((arm for arm in trial.arms if arm.drug), None)
-        if other is None:
-            return {}
-        found = {}
-        for plan in self._plans_of(trial, other, last):
-            for hazard in getattr(plan.treatment, "hazards", ()):
-                if hazard.event in _ARIA:
-                    found[hazard.event] = np.asarray(
-                        jax.vmap(lambda c, h=hazard: h.placebo(c, last))(virtual.covariates)
-                    )
+        found: dict[str, Float[np.ndarray, " patient"]] = {}
+        for hazard in self._hazards(trial):
+            if hazard.event not in found:
+                chance = jax.vmap(lambda c, h=hazard: h.placebo(c, last))(virtual.covariates)
+                found[hazard.event] = np.asarray(chance)
         return found
+
+    def _hazards(self, trial: Trial, arm: Arm | None = None) -> list[AbstractHazard]:
+        """Return the risks of ARIA in the file of an arm's drug, or of all drugs of a trial."""
+        arms = [a for a in trial.arms if a.drug] if arm is None else [arm]
+        plans = [self._plans_of(trial, a, 7 * max(trial.visits))[0] for a in arms]
+        return [h for plan in plans for h in getattr(plan.treatment, "hazards", ()) if h.event in _ARIA]
 
 
 _GENOTYPES: Mapping[str, tuple[int, ...]] = {
