@@ -34,7 +34,7 @@ class Problem(NamedTuple):
     duration: float
     outputs: np.ndarray
     typical: Mapping[str, float]
-    antimony: str
+    formulas: str
 
     @property
     def doses(self) -> Doses:
@@ -72,7 +72,7 @@ RESPONSE = Problem(
     duration=1 / 24,
     outputs=np.arange(7.0, 281.0, 7.0),
     typical={"k10": 0.125, "k12": 0.156, "k21": 0.208, "kout": 0.12, "base": 10.0, "Emax": 3.0, "A50": 128.0},
-    antimony="""
+    formulas="""
       central = 0; peripheral = 0; response = base; rate = 0;
       central' = rate - k10 * central - k12 * central + k21 * peripheral;
       peripheral' = k12 * central - k21 * peripheral;
@@ -137,7 +137,7 @@ CASCADE = Problem(
         "kc": 6e-3,
         "c0": 0.18,
     },
-    antimony="""
+    formulas="""
       central = 0; peripheral = 0; soluble = 1; plaque = 1; tau = 1 + at; tangles = g0; loss = n0; severity = c0;
       rate = 0;
       bound := central / (A50 + central);
@@ -187,7 +187,7 @@ DISPOSITION = Problem(
         "kint": 0.4,
         "R0": 6.0,
     },
-    antimony="""
+    formulas="""
       central = 0; peripheral = 0; target = R0; bound = 0; rate = 0;
       binding := kon * central * target - koff * bound;
       central' = rate - k10 * central - k12 * central + k21 * peripheral - binding;

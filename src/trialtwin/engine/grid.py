@@ -19,13 +19,20 @@ class DoseTable(Protocol):
     """Doses as arrays: when, how much, for how long (0 a bolus), and into which input."""
 
     @property
-    def time(self) -> Float[Array, " dose"]: ...  # noqa: D102
+    def time(self) -> Float[Array, " dose"]:
+        """Return when each dose starts."""
+
     @property
-    def amount(self) -> Float[Array, " dose"]: ...  # noqa: D102
+    def amount(self) -> Float[Array, " dose"]:
+        """Return how much each dose is."""
+
     @property
-    def duration(self) -> Float[Array, " dose"]: ...  # noqa: D102
+    def duration(self) -> Float[Array, " dose"]:
+        """Return for how long each dose is given; 0 for a bolus."""
+
     @property
-    def input(self) -> Int[Array, " dose"]: ...  # noqa: D102
+    def input(self) -> Int[Array, " dose"]:
+        """Return the place where each dose goes."""
 
 
 class Grid(eqx.Module):

@@ -60,8 +60,8 @@ class Equations(AbstractSystem):
     Examples
     --------
     >>> decay = Equations(states=("x",), inputs=(), start=lambda p: (p,), rhs=lambda t, y, r, p: (-y[0],))
-    >>> decay.flow(0.0, (2.0,), (), None)
-    (-2.0,)
+    >>> [float(slope) for slope in decay.flow(jnp.zeros(()), (jnp.array(2.0),), (), None)]
+    [-2.0]
     """
 
     states: tuple[str, ...] = eqx.field(static=True)
