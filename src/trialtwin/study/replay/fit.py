@@ -47,7 +47,7 @@ def calibrate(
     simulator: Simulator,
     *,
     start: Float[np.ndarray, " parameter"] | None = None,
-    rounds: int = 12,
+    rounds: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fitted:
     """Fit the parameters and spreads to the rows that may inform them.
@@ -67,12 +67,17 @@ def calibrate(
         )
     vector = prior()[0] if start is None else start
     spreads: Float[np.ndarray, " spread"] | None = None
+    length, before = 1.0, np.zeros(len(vector))
     for done in range(rounds):
         expected = expect(rows, simulator, vector, progress)
         solved = solve(rows, expected, vector, used, spreads)
         step = solved.parameters - vector
         spreads = solved.spreads
-        moved = np.abs(step) / np.sqrt(np.diag(solved.covariance))
+        sds = np.sqrt(np.diag(solved.covariance))
+        moved = np.abs(step) / sds
+        if (step / sds) @ before < 0:  # the linear model overshoots: go half as far
+            length *= 0.5
+        before = step / sds
         if moved.max() < SETTLED:
             plain, counted = errors(rows, expected)
             observed = np.array([row.readout.value for row in rows])
@@ -89,7 +94,7 @@ def calibrate(
                 used,
                 done + 1,
             )
-        vector = vector + np.clip(step, -LONGEST_STEP * prior()[1], LONGEST_STEP * prior()[1])
+        vector = vector + length * np.clip(step, -LONGEST_STEP * prior()[1], LONGEST_STEP * prior()[1])
     worst = np.argsort(-moved)[:3]
     raise ConvergenceError(
         f"the calibration did not settle in {rounds} rounds",
