@@ -176,8 +176,7 @@ class EngineSimulator:
         entry = self.entry(trial, population, arm)
         weeks = np.array([0.0, *sorted(trial.visits)])
         virtual = _virtual(entry, values)
-        kz, theta, kappa, gamma = (jnp.asarray(values[name]) for name in ("kz", "θ", "κ", "γ"))
-        disease = Alzheimer(kz=kz, theta=theta, kappa=kappa, gamma=gamma)
+        disease = disease_at(values)
         last = 7 * float(weeks[-1])
         amyloid, severity = (np.zeros((len(entry), len(weeks))) for _ in range(2))
         aria = {event: np.zeros(len(entry)) for event in self.events(trial, arm)}
@@ -249,6 +248,19 @@ _GENOTYPES: Mapping[str, tuple[int, ...]] = {
     "homozygote": (2,),
     "carrier": (1, 2),
 }
+
+
+def disease_at(values: Mapping[str, float]) -> Alzheimer:
+    """Return the disease model at parameter values.
+
+    Examples
+    --------
+    >>> from trialtwin.study.replay.parameters import shipped_calibration
+    >>> disease_at(shipped_calibration().natural()).name
+    'alzheimer'
+    """
+    kz, theta, kappa, gamma = (jnp.asarray(values[name]) for name in ("kz", "θ", "κ", "γ"))
+    return Alzheimer(kz=kz, theta=theta, kappa=kappa, gamma=gamma)
 
 
 def _virtual(entry: Entry, values: Mapping[str, float]) -> Virtual:
