@@ -55,7 +55,7 @@ def fixed_grid(problem: Problem, setting: tuple[float, float, float, int]) -> Gr
 def _ours(problem: Problem, setting: Any, dtype: Any = jnp.float64) -> Solver:
     stiff = problem.key == "iii"
     system = equations(problem)
-    method = Stiff(setting, setting * 1e-2) if stiff else Fixed()
+    method = Stiff(setting, setting * 1e-2) if stiff else Fixed(8)
     grid = (
         align(problem.doses, problem.outputs, inputs=1, longest=np.inf) if stiff else fixed_grid(problem, setting)
     )
@@ -74,7 +74,7 @@ def _stacked(values: Any) -> np.ndarray:
 def _ours_settings(problem: Problem) -> list[Any]:
     if problem.key == "iii":
         return [1e-4, 5e-5, 2e-5, 1e-5, 1e-6]
-    return [(1.5, 0.5, 2.0, 1), (1.0, 0.5, 2.0, 1), (1.0, 0.5, 2.0, 3), (0.75, 0.5, 1.5, 3), (0.5, 0.5, 1.0, 3)]
+    return [(4.7, 1.0, 4.7, 1), (4.7, 1.0, 4.7, 2), (3.5, 1.0, 3.5, 1), (3.5, 1.0, 3.5, 2), (2.0, 1.0, 2.0, 3)]
 
 
 def _diffrax(problem: Problem, rtol: float) -> Solver:

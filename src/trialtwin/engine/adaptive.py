@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from trialtwin.engine.control import Attempt, march
-from trialtwin.engine.fixed import TSITOURAS, runge_kutta
+from trialtwin.engine.fixed import runge_kutta
 from trialtwin.engine.grid import Grid
 from trialtwin.engine.method import AbstractMethod, Solution
 from trialtwin.engine.system import AbstractSystem, Scalar, State
+from trialtwin.engine.tableaus import TSITOURAS
 
 
 @final

@@ -11,7 +11,6 @@ from jaxtyping import Array, Bool, Float, Int
 from trialtwin.core.errors import DataError
 
 SAME = 1e-9  # days; times as close as this are one
-BUCKET = 32  # numbers of steps are rounded up to a multiple of this, so that few lengths are compiled
 
 
 @runtime_checkable
@@ -118,7 +117,7 @@ def align(
     inside = (time + duration * np.arange(1, infusion)[:, None] / infusion)[:, duration > 0].ravel()
     events = _distinct(np.concatenate([shocks, inside[inside < outputs[-1]], outputs]))
     points = _steps(events, shocks, longest, first or longest, growth)
-    steps = -(-(len(points) - 1) // BUCKET) * BUCKET
+    steps = _bucket(len(points) - 1)
     times = np.concatenate([points, np.full(steps + 1 - len(points), points[-1])])
     amounts, rates = np.zeros((steps, inputs)), np.zeros((steps, inputs))
     asked = np.zeros(steps, dtype=bool)
@@ -170,6 +169,12 @@ def _table(doses: DoseTable | None, start: float, last: float) -> tuple[np.ndarr
             do="give amounts and durations of 0 or more, from baseline on",
         )
     return tuple(column[time < last] for column in columns)
+
+
+def _bucket(steps: int) -> int:
+    """Round a number of steps up to one of at most eight an octave, so that few lengths are compiled."""
+    size = max(4, 2 ** max(0, steps.bit_length() - 4))
+    return max(1, -(-steps // size)) * size
 
 
 def _distinct(times: np.ndarray) -> np.ndarray:
