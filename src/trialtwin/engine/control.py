@@ -47,12 +47,12 @@ def march(attempt: Attempt, system: AbstractSystem, parameters: Any, grid: Grid)
 
     def segment(carry: Any, row: Any) -> Any:
         y, h, error, count, stopped, kept, given = carry
-        t, end, amounts, rates, asked, place = row
+        t, length, amounts, rates, asked, place = row
         y, stopped, inflow = begin_step(system, t, y, stopped, amounts, rates, asked, parameters)
         # a dose is a shock: begin anew with a small share of the segment
         shocked = asked | (amounts != 0).any()
-        h = jnp.where(shocked | (h <= 0), 1e-3 * (end - t), h)
-        pace = _between(attempt, _Pace(t, h, y, error, jnp.ones_like(t), count), end, inflow)
+        h = jnp.where(shocked | (h <= 0), 1e-3 * length, h)
+        pace = _between(attempt, _Pace(zero, h, y, error, jnp.ones_like(t), count), t, length, inflow)
         kept = tuple(k.at[place].set(v, mode="drop") for k, v in zip(kept, pace.state, strict=True))
         given = given + jnp.where(asked & ~stopped, 1.0, 0.0)
         return (pace.state, pace.h, pace.error, pace.tried, stopped, kept, given), None
@@ -63,18 +63,18 @@ def march(attempt: Attempt, system: AbstractSystem, parameters: Any, grid: Grid)
     return Solution(kept, error, finite(kept, error) & (count < attempt.most), share(given, grid))
 
 
-def _between(attempt: Attempt, pace: _Pace, end: Scalar, rates: State) -> _Pace:
-    """Step until ``end``."""
+def _between(attempt: Attempt, pace: _Pace, begin: Scalar, length: Scalar, rates: State) -> _Pace:
+    """Step through a stretch of the grid; the pace's time is counted from its beginning."""
     smallest = float(np.finfo(pace.t.dtype).eps)
 
     def going(now: _Pace) -> Array:
-        return (now.t < end) & (now.tried < attempt.most)
+        return (now.t < length) & (now.tried < attempt.most)
 
     def step(now: _Pace) -> _Pace:
-        left = end - now.t
+        left = length - now.t
         last = now.h >= left * (1 - 1e-12)
         h = jnp.where(last, left, now.h)
-        after, gap, worked = attempt.step(now.t, h, now.state, rates)
+        after, gap, worked = attempt.step(begin + now.t, h, now.state, rates)
         ratio = _norm(attempt, now.state, after, gap)
         worked = worked & jnp.isfinite(ratio)
         taken = worked & (ratio <= 1.0)
@@ -86,9 +86,9 @@ def _between(attempt: Attempt, pace: _Pace, end: Scalar, rates: State) -> _Pace:
         # a step cut short by the end of the segment says little about the next
         new = jnp.where(taken & last, jnp.maximum(new, now.h), new)
         # a step lost in rounding can never be taken: give up
-        lost = ~taken & (new <= 4 * smallest * jnp.maximum(jnp.abs(now.t), jnp.abs(end)))
+        lost = ~taken & (new <= 4 * smallest * length)
         return _Pace(
-            t=jnp.where(taken, jnp.where(last, end, now.t + h), now.t),
+            t=jnp.where(taken, jnp.where(last, length, now.t + h), now.t),
             h=new,
             state=tuple(jnp.where(taken, a, b) for a, b in zip(after, now.state, strict=True)),
             error=tuple(jnp.where(taken, e + jnp.abs(g), e) for e, g in zip(now.error, gap, strict=True)),

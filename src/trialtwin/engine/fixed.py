@@ -76,9 +76,9 @@ class Fixed(AbstractMethod):
 
         def step(carry: Any, row: Any) -> Any:
             y, error, stopped, kept, given = carry
-            t, end, amounts, rates, asked, place = row
+            t, h, amounts, rates, asked, place = row
             y, stopped, inflow = begin_step(system, t, y, stopped, amounts, rates, asked, parameters)
-            y, gap, _, _ = runge_kutta(tableau, system, t, end - t, y, inflow, parameters)
+            y, gap, _, _ = runge_kutta(tableau, system, t, h, y, inflow, parameters)
             error = tuple(e + jnp.abs(g) for e, g in zip(error, gap, strict=True))
             # every step writes where the next output goes; the last to write is the one that ends there
             kept = tuple(k.at[place].set(value, mode="drop") for k, value in zip(kept, y, strict=True))
@@ -100,9 +100,9 @@ class Fixed(AbstractMethod):
 
         def step(carry: Any, row: Any) -> Any:
             y, error, stopped, given = carry
-            t, end, amounts, rates, asked = row
+            t, h, amounts, rates, asked = row
             begun, stopped, inflow = begin_step(system, t, y, stopped, amounts, rates, asked, parameters)
-            after, gap, first, last = runge_kutta(tableau, system, t, end - t, begun, inflow, parameters)
+            after, gap, first, last = runge_kutta(tableau, system, t, h, begun, inflow, parameters)
             error = tuple(e + jnp.abs(g) for e, g in zip(error, gap, strict=True))
             return (after, error, stopped, given + jnp.where(asked & ~stopped, 1.0, 0.0)), (begun, first, after, last)
 

@@ -80,9 +80,14 @@ def start(system: AbstractSystem, parameters: Any, grid: Grid) -> State:
 
 
 def grid_rows(grid: Grid, dtype: Any) -> tuple[Array, Array, Array, Array, Array]:
-    """Return what a scan over the steps reads: begin, end, boluses, rates, and whether a dose is asked about."""
-    begin, end, amounts, rates = (x.astype(dtype) for x in (grid.times[:-1], grid.times[1:], grid.amounts, grid.rates))
-    return begin, end, amounts, rates, grid.asked
+    """Return what a scan over the steps reads: begin, length, boluses, rates, and whether a dose is asked about.
+
+    Lengths are differences in the grid's own precision: in single precision, those of times rounded to it would be off
+    by a thousandth for an hour in the second year.
+    """
+    length = grid.times[1:] - grid.times[:-1]
+    begin, length, amounts, rates = (x.astype(dtype) for x in (grid.times[:-1], length, grid.amounts, grid.rates))
+    return begin, length, amounts, rates, grid.asked
 
 
 def require_solved(
