@@ -122,7 +122,9 @@ def replay(
     leave_one_out: Annotated[
         bool, typer.Option("--leave-one-out", help="Foretell each trial from all others, and judge intervals.")
     ] = False,
-    calibration: Annotated[Path | None, typer.Option(help="Calibration (JSON) instead of the one that ships.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Calibration (JSON) to use, or to begin from, instead of the one that ships.")
+    ] = None,
     out: Out = Path("runs"),
     seed: Seed = None,
     patients: Annotated[int, typer.Option(help="Virtual patients in each arm.", min=32, max=8192)] = 256,

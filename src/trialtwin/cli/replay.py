@@ -8,7 +8,6 @@ import typer
 
 from trialtwin.cli.commands import emit, interruptible
 from trialtwin.cli.progress import SilentProgress, TerminalProgress, waiting
-from trialtwin.core.errors import ConfigError
 from trialtwin.core.finding import Verdict
 from trialtwin.study.replay.load import load_trial, shipped_names, trial_schema
 
@@ -37,8 +36,6 @@ def replay_trials(
     as_json: bool,
 ) -> None:
     """Replay trials, and say what came of it."""
-    if calibrate and calibration is not None:
-        raise ConfigError("--calibrate makes a calibration, and --calibration gives one", do="leave one of them out")
     names = trials or list(shipped_names())
     loaded = tuple(load_trial(name) for name in names)
     with waiting("Loading the engine", silent=as_json):

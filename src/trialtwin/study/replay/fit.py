@@ -19,7 +19,7 @@ from trialtwin.study.replay.readouts import Row, informs
 from trialtwin.study.replay.sampling import correlation, standard_error, weighted_error
 
 LONGEST_STEP = 1.0  # of a prior SD, in one round
-SETTLED = 0.05  # of a posterior SD
+SETTLED = 0.1  # of a posterior SD
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +67,15 @@ def calibrate(
         )
     vector = prior()[0] if start is None else start
     spreads: Float[np.ndarray, " spread"] | None = None
-    length, before = 1.0, np.zeros(len(vector))
+    length, before = np.ones(len(vector)), np.zeros(len(vector))
     for done in range(rounds):
         expected = expect(rows, simulator, vector, progress)
         solved = solve(rows, expected, vector, used, spreads)
         step = solved.parameters - vector
         spreads = solved.spreads
-        sds = np.sqrt(np.diag(solved.covariance))
-        moved = np.abs(step) / sds
-        if (step / sds) @ before < 0:  # the linear model overshoots: go half as far
-            length *= 0.5
-        before = step / sds
+        moved = np.abs(step) / np.sqrt(np.diag(solved.covariance))
+        length = np.where(step * before < 0, 0.5 * length, np.minimum(1.2 * length, 1.0))  # half as far on a way back
+        before = step
         if moved.max() < SETTLED:
             plain, counted = errors(rows, expected)
             observed = np.array([row.readout.value for row in rows])

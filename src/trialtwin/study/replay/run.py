@@ -85,7 +85,7 @@ def run_replay(asked: Asked, folder: Path, *, render: Render, advance: Advance, 
         simulator.check(trial)
     fitted: Fitted | None = None
     if asked.calibrate or asked.leave_one_out:
-        start = None if asked.calibrate else _given(asked).vector
+        start = _given(asked).vector  # where the search begins; where it ends does not depend on it
         fitted = calibrate(
             known(rows_of(trials)[0], simulator.events)[0],
             simulator,
