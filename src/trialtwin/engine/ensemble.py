@@ -23,7 +23,8 @@ def solve_ensemble(
     """Solve for every patient of an ensemble.
 
     Blocks of patients are what the processor's caches hold; within a block every operation runs over its patients, and
-    a patient's result does not depend on who else is in the block.
+    a patient's result does not depend on who else is in the block or how many there are, to the last bit; another size
+    of block is other code, and may round differently.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def solve_ensemble(
     # a caller who compiles, differentiates or maps this call compiles it with what is around it
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((system, parameters, grid)))
     solve = _solve if traced else _compiled
-    return solve(system, parameters, grid, method, min(block, sizes.pop()), own)
+    return solve(system, parameters, grid, method, block, own)
 
 
 def _solve(
@@ -86,7 +87,7 @@ def _solve(
     blocks = -(-n // block)
 
     def cut(array: Any) -> Any:
-        # the last block is filled up with its last patient
+        # the last block is filled up with the last patient: one size of block, one rounding
         index = jnp.minimum(jnp.arange(blocks * block), n - 1)
         return array[index].reshape(blocks, block, *array.shape[1:])
 

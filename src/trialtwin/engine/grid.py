@@ -37,6 +37,8 @@ class DoseTable(Protocol):
 class Grid(eqx.Module):
     """Steps in time with the doses of each: arrays only, so that other doses do not recompile.
 
+    One patient's, or with a leading patient axis (`stack`).
+
     Parameters
     ----------
     times : shape (step + 1,)
@@ -51,11 +53,11 @@ class Grid(eqx.Module):
         Positions in ``times`` that are read, each before the doses that fall on it.
     """
 
-    times: Float[Array, " point"]
-    amounts: Float[Array, "step input"]
-    rates: Float[Array, "step input"]
-    asked: Bool[Array, " step"]
-    outputs: Int[Array, " time"]
+    times: Float[Array, "*patient point"]
+    amounts: Float[Array, "*patient step input"]
+    rates: Float[Array, "*patient step input"]
+    asked: Bool[Array, "*patient step"]
+    outputs: Int[Array, "*patient time"]
 
 
 def align(
