@@ -1,5 +1,6 @@
 """Patients inferred: their most probable effects, the posterior around them, and what would be measured of them."""
 
+from collections.abc import Callable
 from functools import cache
 
 import equinox as eqx
@@ -100,9 +101,7 @@ def find(
         def log_density(u: Array) -> Array:
             return instrument.log_joint(population, u, (one, grid))
 
-        proposal = laplace_proposal(position, precision)
-        for _ in range(2):
-            proposal = adapt(proposal, points, importance_weights(log_density, proposal, points))
+        proposal = _adapted(log_density, position, precision, points)
         weights = importance_weights(log_density, proposal, points)
 
         def mean(u: Array, own: Array) -> tuple[Array, Array]:
@@ -114,6 +113,45 @@ def find(
         return Found(proposal, effective_size(weights), jnp.tensordot(weights, means, 1), jnp.max(heavy, axis=0))
 
     return jax.vmap(patient)(mode.position, mode.precision, data, at)
+
+
+@eqx.filter_jit
+def propose(
+    instrument: Instrument, population: Array, mode: Mode, data: Observations, grid: Grid
+) -> tuple[Proposal, Float[Array, " patient"]]:
+    """Return a proposal of every patient's posterior, and how many equally weighted points it is worth."""
+    points = jnp.asarray(student_points(POINTS, instrument.dimension))
+
+    def patient(position: Array, precision: Array, one: Observations) -> tuple[Proposal, Array]:
+        def log_density(u: Array) -> Array:
+            return instrument.log_joint(population, u, (one, grid))
+
+        proposal = _adapted(log_density, position, precision, points)
+        return proposal, effective_size(importance_weights(log_density, proposal, points))
+
+    return jax.vmap(patient)(mode.position, mode.precision, data)
+
+
+@eqx.filter_jit
+def sample_effects(
+    instrument: Instrument,
+    population: Array,
+    proposal: Proposal,
+    data: Observations,
+    grid: Grid,
+    key: Array,
+    draws: int,
+) -> Float[Array, "draw patient effect"]:
+    """Draw every patient's effects for one draw of the population, by importance resampling."""
+
+    def patient(own: Proposal, one: Observations, own_key: Array) -> Array:
+        points_key, choice_key = jax.random.split(own_key)
+        points = random_points(points_key, PROPOSED, instrument.dimension)
+        weights = importance_weights(lambda u: instrument.log_joint(population, u, (one, grid)), own, points)
+        return own.place(points)[resample(choice_key, weights, draws)]
+
+    drawn = jax.vmap(patient)(proposal, data, jax.random.split(key, len(data.times)))
+    return jnp.swapaxes(drawn, 0, 1)
 
 
 @eqx.filter_jit
@@ -153,6 +191,16 @@ def sample(
     return jnp.swapaxes(drawn, 0, 1)
 
 
+def _adapted(
+    log_density: Callable[[Array], Array], position: Array, precision: Array, points: Float[Array, "point effect"]
+) -> Proposal:
+    """Move the Laplace proposal twice to what its points weigh."""
+    proposal = laplace_proposal(position, precision)
+    for _ in range(2):
+        proposal = adapt(proposal, points, importance_weights(log_density, proposal, points))
+    return proposal
+
+
 def require_inferred(mode: Mode, ids: tuple[str, ...]) -> None:
     """Refuse patients whose most probable effects were not found.
 
@@ -173,7 +221,12 @@ def require_found(found: Found, instrument: Instrument, treatment: AbstractTreat
         Naming the patients, and the states that were not solved.
     """
     require_solved(np.asarray(found.error)[: len(ids)], instrument, treatment, ids)
-    _refuse(np.asarray(found.size)[: len(ids)] >= LEAST, ids, "the posterior")
+    require_worth(found.size, ids)
+
+
+def require_worth(size: Float[Array, " patient"], ids: tuple[str, ...]) -> None:
+    """Refuse patients whose posterior was not found: whose proposal is worth too few points."""
+    _refuse(np.asarray(size)[: len(ids)] >= LEAST, ids, "the posterior")
 
 
 def require_solved(

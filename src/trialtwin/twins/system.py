@@ -23,12 +23,14 @@ class Person(NamedTuple):
     """A patient's own parameters of the disease and of the treatment, and which routes carry treated signals.
 
     ``open`` has a value a route, 1 where the treated patient's own signal flows, 0 where that of the untreated copy
-    does; it is empty where there is no untreated copy.
+    does; it is empty where there is no untreated copy. ``model`` is the disease with constants of the patient's own,
+    where they differ between patients.
     """
 
     disease: Any
     treatment: Any
     open: tuple[Array, ...] = ()
+    model: AbstractDisease | None = None
 
 
 @final
@@ -71,19 +73,20 @@ class Course(AbstractSystem):
 
     def initial(self, parameters: Person) -> State:
         """Return the state at baseline."""
-        own = self.disease.initial(parameters.disease)
+        own = self._model(parameters).initial(parameters.disease)
         return (*own, *self.treatment.initial(parameters.treatment), *(own if self.routed else ()))
 
     def flow(self, t: Float[Array, ""], state: State, rates: State, parameters: Person) -> State:
         """Return the time derivative, per day."""
         own, treated, copy = self.parts(state)
+        disease = self._model(parameters)
         modulation, signals = self.signals(t, state, parameters)
-        slopes = self.disease.flow(t, own, parameters.disease, modulation, signals)
+        slopes = disease.flow(t, own, parameters.disease, modulation, signals)
         slopes += self.treatment.flow(t, treated, rates, parameters.treatment)
         if self.routed:
-            neutral = self.disease.neutral()
-            untreated = self.disease.signals(t, copy, parameters.disease, neutral)
-            slopes += self.disease.flow(t, copy, parameters.disease, neutral, untreated)
+            neutral = disease.neutral()
+            untreated = disease.signals(t, copy, parameters.disease, neutral)
+            slopes += disease.flow(t, copy, parameters.disease, neutral, untreated)
         return slopes
 
     def receive(self, t: Float[Array, ""], state: State, amounts: State, parameters: Person) -> State:
@@ -107,12 +110,13 @@ class Course(AbstractSystem):
     def signals(self, t: Float[Array, ""], state: State, parameters: Person) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return the value of every mechanism, and what flows along every route."""
         own, treated, copy = self.parts(state)
-        neutral = self.disease.neutral()
+        disease = self._model(parameters)
+        neutral = disease.neutral()
         modulation = neutral | self.treatment.modulation(t, treated, parameters.treatment)
-        signals = self.disease.signals(t, own, parameters.disease, modulation)
+        signals = disease.signals(t, own, parameters.disease, modulation)
         if not self.routed:
             return modulation, signals
-        untreated = self.disease.signals(t, copy, parameters.disease, neutral)
+        untreated = disease.signals(t, copy, parameters.disease, neutral)
         for route, share in zip(self.disease.routes, parameters.open, strict=True):
             signals[route.name] = jax.tree.map(
                 lambda with_, without, s=share: jnp.where(s > 0.5, with_, without),
@@ -125,7 +129,10 @@ class Course(AbstractSystem):
         """Return the treated patient as instruments see it."""
         own, _, _ = self.parts(state)
         _, signals = self.signals(t, state, parameters)
-        return self.disease.apparent(own, parameters.disease, signals)
+        return self._model(parameters).apparent(own, parameters.disease, signals)
+
+    def _model(self, parameters: Person) -> AbstractDisease:
+        return self.disease if parameters.model is None else parameters.model
 
 
 def require_acts(mechanisms: tuple[Mechanism, ...], treatment: AbstractTreatment, name: str) -> None:

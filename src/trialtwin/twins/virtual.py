@@ -10,18 +10,21 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from trialtwin.core.arrays import frozen
-from trialtwin.core.errors import ConvergenceError, DataError, MismatchError
+from trialtwin.core.errors import DataError, MismatchError
 from trialtwin.core.treatment import AbstractTreatment
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.engine.adaptive import Adaptive
-from trialtwin.engine.ensemble import BLOCK, solve_ensemble
+from trialtwin.engine.ensemble import solve_ensemble
 from trialtwin.engine.fixed import Fixed
 from trialtwin.engine.grid import align
 from trialtwin.engine.method import AbstractMethod, Solution, require_solved
 from trialtwin.engine.stiff import Stiff
 from trialtwin.twins.system import Course, Person, dosing_grid, typical
 
-FINER = 3  # how often steps are halved before a fixed grid is given up
+# of each step: measured errors at the end are a tenth of the states' tolerances or less
+RTOL, SHARE = 1e-3, 0.1
+MOST = 20_000  # steps, after which a course counts as stiff
+LOCKSTEP = 32  # patients solved together, who wait for the slowest among them
 
 
 class Courses(eqx.Module):
@@ -116,8 +119,10 @@ def simulate_courses(
     effects: Float[np.ndarray, "patient effect"] | None = None,
     covariates: Mapping[str, Float[np.ndarray, " patient"]] | None = None,
     scales: Sequence[str] = (),
+    offsets: Mapping[str, Float[np.ndarray, " patient"]] | None = None,
     ids: tuple[str, ...] | None = None,
     routes: Sequence[str] | None = None,
+    models: AbstractDisease | None = None,
     method: AbstractMethod | None = None,
 ) -> Courses:
     """Solve the courses of virtual patients under a treatment.
@@ -136,10 +141,15 @@ def simulate_courses(
         By concept, for the treatment; missing ones as it declares.
     scales
         Concepts of the scores wanted.
+    offsets
+        By concept, how much worse each patient looks on a scale than the state says; 0 where not given.
     routes
         Where given, only these carry the treated patient's signal, the others that of the same patient untreated.
+    models
+        The disease with arrays of a leading patient axis, where its constants differ between patients.
     method
-        A fixed grid fitted to the treatment where not given, made finer until it is accurate, then an adaptive method.
+        Where not given: fixed steps without a treatment; steps of each patient's own under one, a tenth of the states'
+        tolerances; the stiff method where those get too small.
 
     Raises
     ------
@@ -160,10 +170,11 @@ def simulate_courses(
         raise DataError(f"effects of shape {own.shape}", do=f"give shape {(n, len(treatment.effects))}")
     known = complete(disease, treatment, covariates or {}, n)
     open_ = () if routes is None else tuple(jnp.full(n, float(r.name in routes)) for r in disease.routes)
-    people = Person(individuals, _treated(treatment, jnp.asarray(own), known), open_)
+    people = Person(individuals, _treated(treatment, jnp.asarray(own), known), open_, models)
     at = np.asarray(times, dtype=float)
     solved = _solve(course, people, treatment, at, names, method)
-    states, scores = _read(course, people, solved, jnp.asarray(at), tuple(scales))
+    looks = {name: jnp.asarray((offsets or {}).get(name, np.zeros(n)), dtype=float) for name in scales}
+    states, scores = _read(course, people, solved, jnp.asarray(at), looks)
     _require_plausible(disease, states, at, names)
     return Courses(
         ids=names,
@@ -182,27 +193,22 @@ def _solve(
     ids: tuple[str, ...],
     method: AbstractMethod | None,
 ) -> Solution:
-    """Solve; on a fixed grid that is made finer until its own estimate of the error is small enough."""
-    if isinstance(method, Adaptive | Stiff):
-        doses = treatment.doses if treatment.inputs else None
-        solved = solve_ensemble(
-            course, people, align(doses, times, inputs=len(treatment.inputs), longest=np.inf), method
-        )
-        require_solved(solved, course.states, ids, tuple(np.inf for _ in course.states))
+    """Solve, and refuse what is not accurate."""
+    if isinstance(method, Fixed) or (method is None and not treatment.states):
+        grid = dosing_grid(treatment, times)
+        solved = solve_ensemble(course, people, grid, method or Fixed())
+        require_solved(solved, course.states, ids, course.tolerances)
         return solved
-    for finer in range(FINER + 1):
-        grid = dosing_grid(treatment, times, finer=finer)
-        solved = solve_ensemble(course, people, grid, method or Fixed(), block=BLOCK)
-        try:
-            require_solved(solved, course.states, ids, course.tolerances)
-        except ConvergenceError:
-            if finer == FINER and method is not None:
-                raise
-        else:
-            return solved
-    return _solve(
-        course, people, treatment, times, ids, Adaptive(rtol=1e-7, atol=tuple(0.01 * t for t in course.tolerances))
-    )
+    # an adaptive method holds each step to its tolerance; what adds up is not compared with it
+    unbounded = tuple(np.inf for _ in course.states)
+    grid = align(treatment.doses if treatment.inputs else None, times, inputs=len(treatment.inputs), longest=np.inf)
+    share = tuple(SHARE * tolerance for tolerance in course.tolerances)
+    own = method or Adaptive(rtol=RTOL, atol=share, most=MOST)
+    solved = solve_ensemble(course, people, grid, own, block=LOCKSTEP)
+    if method is None and not bool(solved.ok.all()):
+        solved = solve_ensemble(course, people, grid, Stiff(rtol=RTOL, atol=share), block=LOCKSTEP)
+    require_solved(solved, course.states, ids, unbounded)
+    return solved
 
 
 @eqx.filter_jit
@@ -217,17 +223,17 @@ def _treated(treatment: AbstractTreatment, effects: Array, covariates: Any) -> A
 
 @eqx.filter_jit
 def _read(
-    course: Course, people: Person, solved: Solution, times: Array, scales: tuple[str, ...]
+    course: Course, people: Person, solved: Solution, times: Array, offsets: dict[str, Array]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return states and expected scores, of shape (patient, time)."""
     disease = course.disease
 
-    def at(t: Array, state: Any, person: Person) -> dict[str, Array]:
+    def at(t: Array, state: Any, person: Person, looks: dict[str, Array]) -> dict[str, Array]:
         seen = course.apparent(t, state, person)
-        return {concept: disease.scales[concept].expected(seen, jnp.zeros(())) for concept in scales}
+        return {concept: disease.scales[concept].expected(seen, offset) for concept, offset in looks.items()}
 
-    over_time = jax.vmap(at, in_axes=(0, 0, None))
-    scores = jax.vmap(over_time, in_axes=(None, 0, 0))(times, solved.values, people)
+    over_time = jax.vmap(at, in_axes=(0, 0, None, None))
+    scores = jax.vmap(over_time, in_axes=(None, 0, 0, 0))(times, solved.values, people, offsets)
     return dict(zip(course.states, solved.values, strict=True)), scores
 
 

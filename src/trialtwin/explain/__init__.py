@@ -1,0 +1,1 @@
+"""Explanations of what a model says, as arrays: how much of an effect runs along which pathway."""
