@@ -23,7 +23,7 @@ type Solver = Callable[[Patients], np.ndarray]  # to shape (patient, output, sta
 
 
 class Contestant(NamedTuple):
-    """A program: its name, what it takes from coarse to fine, how it is made ready, and how many patients it is given."""
+    """A program: its name, its settings from coarse to fine, how it is made ready, and how many patients it gets."""
 
     name: str
     settings: Callable[[Problem], list[Any]]
@@ -56,9 +56,7 @@ def _ours(problem: Problem, setting: Any, dtype: Any = jnp.float64) -> Solver:
     stiff = problem.key == "iii"
     system = equations(problem)
     method = Stiff(setting, setting * 1e-2) if stiff else Fixed(8)
-    grid = (
-        align(problem.doses, problem.outputs, inputs=1, longest=np.inf) if stiff else fixed_grid(problem, setting)
-    )
+    grid = align(problem.doses, problem.outputs, inputs=1, longest=np.inf) if stiff else fixed_grid(problem, setting)
 
     def solve(patients: Patients) -> np.ndarray:
         parameters = {k: jnp.asarray(v, dtype=dtype) for k, v in patients.items()}
@@ -159,7 +157,12 @@ def _roadrunner(problem: Problem, rtol: float) -> Solver:
     runner.integrator.absolute_tolerance = rtol * 1e-2
     runner.timeCourseSelections = ["time", *problem.states]
     stretches = [
-        (begin, end, rate, np.unique(np.append(problem.outputs[(problem.outputs > begin) & (problem.outputs <= end)], end)))
+        (
+            begin,
+            end,
+            rate,
+            np.unique(np.append(problem.outputs[(problem.outputs > begin) & (problem.outputs <= end)], end)),
+        )
         for begin, end, rate in segments(problem)
     ]
 
