@@ -16,9 +16,9 @@ CV_CL, CV_V1, CV_V2 = 0.349, 0.122, 0.946
 
 @pytest.fixture(scope="module")
 def simulator() -> EngineSimulator:
-    """Return a simulator with few patients."""
+    """Return the simulator of the other tests, so that nothing is compiled anew."""
     enable_compilation_cache()
-    return EngineSimulator(seed=1, patients=64)
+    return EngineSimulator(seed=1, patients=256)
 
 
 def _slopes(t, y, rate, person, values):  # type: ignore[no-untyped-def]

@@ -13,7 +13,7 @@ TRIAL = """
 id = "MY-TRIAL"
 title = "Lecanemab again, smaller"
 control = "placebo"
-visits = [26, 52, 78]
+visits = [13, 26, 39, 52, 65, 78]
 endpoints = ["CDR-SB", "amyloid_CL", "amyloid<24.1CL", "ARIA-E"]
 readouts = [
     { arm = "lecanemab", endpoint = "CDR-SB", week = 78, stat = "diff_vs_placebo", value = -0.4, se = 0.3 },
@@ -49,7 +49,7 @@ def _run(*words: str):  # type: ignore[no-untyped-def]
 
 def test_a_trial_of_ones_own_is_foretold_and_judged(trial: Path, tmp_path: Path) -> None:
     """Severity from MMSE, the unmodelled endpoint listed, the same bytes twice."""
-    done = _run(str(trial), "--out", str(tmp_path), "--patients", "64", "--json")
+    done = _run(str(trial), "--out", str(tmp_path), "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     numbers = json.loads(Path(said["predictions"]).read_text())
@@ -62,7 +62,7 @@ def test_a_trial_of_ones_own_is_foretold_and_judged(trial: Path, tmp_path: Path)
     assert "PACC" in report
     assert "MY-TRIAL, lecanemab, week 78: CDR-SB" in report
     first = report.encode()
-    assert _run(str(trial), "--out", str(tmp_path), "--patients", "64", "--json").exit_code == 0
+    assert _run(str(trial), "--out", str(tmp_path), "--json").exit_code == 0
     assert Path(said["report"]).read_bytes() == first
 
 
@@ -85,7 +85,7 @@ def test_mistakes_end_before_anything_is_written(
 ) -> None:
     """Unknown drug, unreadable regimen, another disease, an impossible law."""
     trial.write_text(TRIAL.replace(old, new))
-    done = _run(str(trial), "--out", str(tmp_path / "runs"), "--patients", "64", "--json")
+    done = _run(str(trial), "--out", str(tmp_path / "runs"), "--json")
     assert isinstance(done.exception, kind)
     assert words in str(done.exception)
     assert not (tmp_path / "runs").exists()
@@ -108,7 +108,9 @@ def test_what_ships_is_listed_and_the_schema_printed() -> None:
 def test_aria_that_no_file_tells_of_is_listed_not_taken_as_zero(trial: Path, tmp_path: Path) -> None:
     """Donepezil's file has no ARIA: nothing is foretold, and the report says so."""
     text = TRIAL.replace('drug = "lecanemab"\nregimen = "10 mg/kg over 1h q2w x 39"', 'drug = "donepezil"')
-    trial.write_text(text.replace("visits = [26, 52, 78]", "visits = [26]").replace("week = 78", "week = 26"))
+    trial.write_text(
+        text.replace("visits = [13, 26, 39, 52, 65, 78]", "visits = [26]").replace("week = 78", "week = 26")
+    )
     done = _run(str(trial), "--out", str(tmp_path), "--patients", "32", "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
