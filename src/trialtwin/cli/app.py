@@ -154,6 +154,50 @@ def replay(
         )
 
 
+@app.command()
+def treat(
+    question: Annotated[
+        Path | None, typer.Argument(help="Question (TOML): disease, candidates, endpoint, weights.", show_default=False)
+    ] = None,
+    patients: Annotated[Path | None, typer.Option(help="Patients (CSV or Parquet): id and what is known.")] = None,
+    population: Annotated[int, typer.Option(help="Virtual patients, where no file is given.", min=1)] = 20,
+    drug: Annotated[
+        list[str] | None, typer.Option(help="A candidate, such as 'lecanemab: 10 mg/kg over 1h q2w'; repeat.")
+    ] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="Points of benefit that an event is worth: ARIA-E=0.5; repeat.")
+    ] = None,
+    disease: Annotated[str | None, typer.Option(help="Disease model; alzheimer if not given.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Scale; CDR-SB for Alzheimer's.")] = None,
+    weeks: Annotated[float | None, typer.Option(help="Length of follow-up; 78 if not given.")] = None,
+    draws: Annotated[int | None, typer.Option(help="Draws of each patient; 64 if not given.")] = None,
+    card: Annotated[list[str] | None, typer.Option(help="Patient who gets a card; the first 20 if none.")] = None,
+    out: Out = Path("runs"),
+    seed: Seed = None,
+    show_schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the question.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Treat virtual patients with candidate drugs: benefit, risk, the chance of being best, and by which route."""
+    with waiting("Loading", silent=as_json or show_schema):
+        from trialtwin.cli.treat import print_treat_schema, treat_patients
+
+    if show_schema:
+        print_treat_schema()
+        return
+    options = {"disease": disease, "endpoint": endpoint, "weeks": weeks, "draws": draws, "seed": seed}
+    treat_patients(
+        question,
+        patients=patients,
+        population=population,
+        drugs=drug or [],
+        weights=weight or [],
+        options=options,
+        cards=card or [],
+        out=out,
+        as_json=as_json,
+    )
+
+
 @app.callback(invoke_without_command=True)
 def version(
     context: typer.Context,

@@ -13,6 +13,7 @@ _WORDS = {
     "analyse": "Analysing the trial",
     "compose": "Putting the dossier together",
     "report": "Writing the report",
+    "treat": "Treating the patients",
     "calibrate": "Calibrating: derivatives of every readout",
     "leave one out": "Calibrating without each trial",
     "replay": "Foretelling trials",

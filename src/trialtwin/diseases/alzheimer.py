@@ -138,7 +138,7 @@ class Alzheimer(AbstractDisease):
     # CL, of Xref, of 1, of health, logit: far below what is measured
     tolerances: tuple[float, ...] = eqx.field(static=True, default=(0.5, 0.005, 0.001, 0.001, 0.001))
     ranges: tuple[tuple[float, float], ...] = eqx.field(
-        static=True, default=((-1.0, 400.0), (-0.01, 5.0), (0.0, 1.0), (0.0, 1.5), (-12.0, 12.0))
+        static=True, default=((-1.0, 400.0), (-0.01, 5.0), (0.0, 1.0), (0.0, 1.5), (-20.0, 200.0))
     )
     effects: tuple[str, ...] = eqx.field(
         static=True, default=("rate", "severity", "tau", "amyloid", "amyloid capacity")

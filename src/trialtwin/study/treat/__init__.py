@@ -1,0 +1,1 @@
+"""Virtual patients treated with candidate drugs: who gains, how sure that is, at what risk, and by which pathway."""
