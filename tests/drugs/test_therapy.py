@@ -81,7 +81,7 @@ def test_reference_aducanumab_suvr() -> None:
     EC50; the means of 4,000 patients have a Monte-Carlo error of 0.0014. A patient with median parameters has −0.271.
     """
     n = 4000
-    therapy = prescribe(find_drug("aducanumab"), disease="amyloid-turnover", until=78 * 7)
+    therapy = prescribe(find_drug("aducanumab"), disease="amyloid-turnover-kandadi", until=78 * 7)
     draws = np.random.default_rng(5).standard_normal((n, len(therapy.effects)))
     size, half = (therapy.effects.index(f"aducanumab: amyloid_turnover {name}") for name in ("size", "half"))
     own = np.random.default_rng(6).standard_normal((n, 2))

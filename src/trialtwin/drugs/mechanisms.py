@@ -21,6 +21,7 @@ MECHANISMS: Mapping[str, Mapping[str, Way]] = MappingProxyType(
         },
         "alzheimer-cao": {"protofibril_clearance": "multiply", "plaque_clearance": "multiply"},
         "amyloid-turnover": {"amyloid_turnover": "multiply"},
+        "amyloid-turnover-kandadi": {"amyloid_turnover": "multiply"},
         "diabetes": {
             "insulin_sensitivity": "multiply",
             "beta_cell_function": "multiply",
@@ -28,6 +29,8 @@ MECHANISMS: Mapping[str, Mapping[str, Way]] = MappingProxyType(
         },
         "bergman": {"insulin_input": "add", "glucose_input": "add"},
         "tumour": {"cell_kill": "add"},
+        "tumour-claret": {"cell_kill": "add"},
+        "tumour-geng": {"cell_kill": "add", "radiation": "add"},
         "hiv": {"infection": "multiply", "virion_production": "multiply"},
     }
 )
