@@ -20,6 +20,8 @@ class Adaptive(AbstractMethod):
 
     A step is taken where the root mean square over states of gap / (atol + rtol · size) is at most 1.
 
+    Differentiable forward, not in reverse, as the number of steps is not known beforehand.
+
     Parameters
     ----------
     rtol

@@ -40,6 +40,8 @@ class Stiff(AbstractMethod):
     The Jacobian is exact, by forward differentiation; its structural zeros are found once, and the linear systems are
     eliminated symbolically, so that the step compiles to elementwise arithmetic over patients.
 
+    Differentiable forward, not in reverse, as the number of steps is not known beforehand.
+
     Parameters
     ----------
     rtol
