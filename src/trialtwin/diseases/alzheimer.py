@@ -106,8 +106,8 @@ _PRIORS = (
 _Z_HALF = math.log(0.5 / 17.5)
 
 
-def _number(value: Any) -> Float[Array, ""]:
-    """Return a number as an array of a fixed type, so that it does not recompile."""
+def _number(value: Any) -> Float[Array, "*lane"]:
+    """Return a number (or one a patient) as an array of a fixed type, so that it does not recompile."""
     return jnp.asarray(value, dtype=getattr(value, "dtype", float))
 
 
@@ -118,7 +118,8 @@ class Alzheimer(AbstractDisease):
     Parameters
     ----------
     kz, theta, kappa, gamma
-        The constants that were fitted to trials, as arrays: other values do not recompile.
+        The constants that were fitted to trials, as arrays: other values do not recompile. With a leading patient axis
+        the disease is mapped over patients beside them.
 
     Examples
     --------
@@ -127,10 +128,10 @@ class Alzheimer(AbstractDisease):
     ('amyloid', 'toxic driver', 'tau', 'synaptic density', 'severity')
     """
 
-    kz: Float[Array, ""] = eqx.field(converter=_number, default=_FITTED[0].value)
-    theta: Float[Array, ""] = eqx.field(converter=_number, default=_FITTED[1].value)
-    kappa: Float[Array, ""] = eqx.field(converter=_number, default=_FITTED[2].value)
-    gamma: Float[Array, ""] = eqx.field(converter=_number, default=_FITTED[3].value)
+    kz: Float[Array, "*lane"] = eqx.field(converter=_number, default=_FITTED[0].value)
+    theta: Float[Array, "*lane"] = eqx.field(converter=_number, default=_FITTED[1].value)
+    kappa: Float[Array, "*lane"] = eqx.field(converter=_number, default=_FITTED[2].value)
+    gamma: Float[Array, "*lane"] = eqx.field(converter=_number, default=_FITTED[3].value)
     name: str = eqx.field(static=True, default="alzheimer")
     states: tuple[str, ...] = eqx.field(
         static=True, default=("amyloid", "toxic driver", "tau", "synaptic density", "severity")

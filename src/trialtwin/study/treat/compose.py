@@ -13,20 +13,20 @@ from trialtwin.diseases.base import AbstractDisease
 from trialtwin.drugs.drug import Drug
 from trialtwin.engine.manifest import installed_packages, lock_digest, platform_facts
 from trialtwin.study.replay.parameters import shipped_calibration
-from trialtwin.study.treat.decide import Decided, interval
+from trialtwin.study.treat.decide import Decided
 from trialtwin.study.treat.groups import known, show_gain, show_unlike, unlike
 from trialtwin.study.treat.infer import FITTED
-from trialtwin.study.treat.show import show_benefit, show_choice, show_courses, show_pathways, show_risk
+from trialtwin.study.treat.show import show_benefit, show_card, show_choice, show_courses, show_pathways, show_risk
 from trialtwin.study.treat.simulate import Simulated
-from trialtwin.study.treat.spec import NONE, TreatSpec
+from trialtwin.study.treat.spec import TreatSpec
 
 SHOWN_PACKAGES = ("equinox", "jax", "jaxlib", "numpy", "pydantic", "scipy", "trialtwin")
 LIMITS = " ".join(
     (
-        "Every number here is what a model expects, not what a patient will see. In the Alzheimer model benefit through",
-        "amyloid is there by construction; θ and κ, which say how much, are barely told apart by published trials. How far",
-        "a drug's clinical effect differs from trial to trial is a judgement (a factor with SD {spread:g}, never below 0),",
-        "and risks of two drugs together are taken as independent.",
+        "Every number here is what a model expects, not what a patient will see. In the Alzheimer model benefit",
+        "through amyloid is there by construction; θ and κ, which say how much, are barely told apart by published",
+        "trials. How far a drug's clinical effect differs from trial to trial is a judgement (a factor with SD",
+        "{spread:g}, never below 0), and risks of two drugs together are taken as independent.",
     )
 )
 
@@ -99,42 +99,26 @@ def write_card(
     """Return one patient's card: what is known, what each candidate would do, at what risk, and what is best."""
     endpoint, unit = spec.endpoint_of(disease), _unit(spec, disease)
     sign = 1.0 if spec.higher_is_better(disease) else -1.0
-    evidence = Evidence(seed=spec.seed)
-    found = [
-        show_choice(decided, [i], _weights(spec), unit, id_="choice", section="card", evidence=evidence),
+    found = (
+        show_card(simulated, decided, sign, i, _weights(spec), unit, section="card"),
         show_courses(
             simulated, [i], endpoint, id_="courses", section="card",
-            title=f"{endpoint} without treatment and under each candidate", evidence=evidence,
+            title=f"{endpoint} without treatment and under each candidate", evidence=Evidence(),
         ),
-        show_risk(simulated, [i], id_="risk", section="card", evidence=evidence),
-        show_pathways(simulated, sign, [i], unit, id_="pathways", section="card", evidence=evidence),
-    ]  # fmt: skip
+    )  # fmt: skip
     outside = unlike(cohort, disease.name).get(i)
     return Dossier(
         title=f"Treatment card: {cohort.ids[i]}",
         subtitle=f"{disease.name}: {endpoint} over {spec.weeks:g} weeks, what a model expects",
         study=_facts(cohort, i),
         summary=(
-            *_lines(i, simulated, decided, unit),
+            f"What a model expects, with 95 % intervals over {len(simulated.untreated)} draws; not advice.",
             *([f"Unlike the patients of the calibration trials: {'; '.join(outside)}."] if outside else []),
         ),
         sections=(Section(id="card", title="Candidates"),),
-        findings=tuple(finding for finding in found if finding is not None),
+        findings=found,
+        provenance=Provenance(seed=spec.seed),
     )
-
-
-def _lines(i: int, simulated: Simulated, decided: Decided, unit: str) -> list[str]:
-    lines = []
-    for k, name in enumerate(decided.names[:-1]):
-        draws = decided.benefit[:, i, k]
-        low, _, high = (float(q) for q in interval(draws))
-        risks = ", ".join(f"{event} {100 * float(d[:, i].mean()):.0f} %" for event, d in simulated.risk[name].items())
-        lines.append(
-            f"{name}: benefit {float(draws.mean()):+.2f} {unit} (95 % {low:+.2f} to {high:+.2f}); best in"
-            f" {100 * float(decided.best[i, k]):.0f} % of draws{'; ' + risks if risks else ''}.".replace("-", "−")
-        )
-    nothing = 100 * float(decided.best[i, decided.names.index(NONE)])
-    return [*lines, f"No treatment is best in {nothing:.0f} % of draws."]
 
 
 def _facts(cohort: Cohort, i: int) -> dict[str, str]:

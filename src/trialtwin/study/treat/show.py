@@ -23,13 +23,13 @@ def show_courses(
     title: str,
     evidence: Evidence,
 ) -> Finding:
-    """Show the endpoint's course untreated and under each candidate: median, 50 % and 95 % of draws."""
+    """Show the endpoint's course untreated and under each candidate: median, 50 % and 90 % of draws."""
     rows: list[tuple[Cell, ...]] = []
     chosen = list(patients)
     for name, scores in ((NONE, simulated.untreated), *simulated.treated.items()):
         for k, day in enumerate(simulated.times):
             draws = scores[:, chosen, k].ravel()
-            low, q1, middle, q3, high = (float(q) for q in np.quantile(draws, [0.025, 0.25, 0.5, 0.75, 0.975]))
+            low, q1, middle, q3, high = (float(q) for q in np.quantile(draws, [0.05, 0.25, 0.5, 0.75, 0.95]))
             rows.append((name, round(float(day) / DAYS_PER_WEEK, 1), middle, q1, q3, low, high))
     table = Table(
         columns=(
@@ -38,8 +38,8 @@ def show_courses(
             Column(name="median", label="Median", decimals=2),
             Column(name="q1", label="25 %", decimals=2),
             Column(name="q3", label="75 %", decimals=2),
-            Column(name="low", label="2.5 %", decimals=2),
-            Column(name="high", label="97.5 %", decimals=2),
+            Column(name="low", label="5 %", decimals=2),
+            Column(name="high", label="95 %", decimals=2),
         ),
         rows=tuple(rows),
         note=f"{endpoint} as expected of the instrument, without the error of a single measurement.",
@@ -50,14 +50,14 @@ def show_courses(
         encoding=encoding | {"panel": "candidate"},
         x_label="Week",
         y_label=endpoint,
-        alt=f"Course of {endpoint} by week, a panel for each candidate: median with 50 % and 95 % bands",
+        alt=f"Course of {endpoint} by week, a panel for each candidate: median with 50 % and 90 % bands",
     )
     return Finding(
         id=id_,
         section=section,
         title=title,
         verdict=Verdict.INFO,
-        text="The same draws of patients stand behind every panel; bands are 50 % and 95 % of draws.",
+        text="The same draws of patients stand behind every panel; bands are 50 % and 90 % of draws.",
         table=table,
         figure=figure,
         evidence=evidence,
@@ -246,4 +246,63 @@ def show_pathways(
         table=table,
         figure=figure,
         evidence=evidence,
+    )
+
+
+def show_card(
+    simulated: Simulated, decided: Decided, sign: float, i: int, weights: str, unit: str, *, section: str
+) -> Finding:
+    """Show one patient's candidates in one table: benefit, chance of being best, risks, and routes of benefit."""
+    rows: list[tuple[Cell, ...]] = []
+    for k, name in enumerate(decided.names[:-1]):
+        draws = decided.benefit[:, i, k]
+        low, _, high = (float(q) for q in interval(draws))
+        events = [f"{event} {100 * float(d[:, i].mean()):.0f} %" for event, d in simulated.risk[name].items()]
+        routes = _routes(simulated, name, sign, i)
+        best = 100 * float(decided.best[i, k])
+        rows.append((name, float(draws.mean()), low, high, best, ", ".join(events) or "none described", routes))
+    table = Table(
+        columns=(
+            Column(name="candidate", label="Candidate"),
+            Column(name="mean", label="Benefit", decimals=2),
+            Column(name="low", label="2.5 %", decimals=2),
+            Column(name="high", label="97.5 %", decimals=2),
+            Column(name="best", label="Best", unit="%", decimals=0),
+            Column(name="risks", label="Adverse events by the end"),
+            Column(name="routes", label="Routes of benefit"),
+        ),
+        rows=tuple(rows),
+        note=f"Benefit in {unit} against no treatment, which is best in {100 * float(decided.best[i, -1]):.0f} % of"
+        f" draws. Weights: {weights}. Routes: shares of the benefit.",
+    )
+    figure = Figure(
+        kind="forest",
+        encoding={"label": "candidate", "y": "mean", "low": "low", "high": "high"},
+        x_label=f"Benefit against no treatment ({unit})",
+        y_label="",
+        reference=0.0,
+        alt="Benefit of each candidate in this patient, with 95 % intervals",
+    )
+    leader = max(rows, key=lambda row: float(str(row[4])))
+    return Finding(
+        id="card",
+        section=section,
+        title="What each candidate would do",
+        verdict=Verdict.INFO,
+        text=f"{leader[0]} is the best in {leader[4]:.0f} % of draws.",
+        table=table,
+        figure=figure,
+    )
+
+
+def _routes(simulated: Simulated, name: str, sign: float, i: int) -> str:
+    """Return the share of each route that carries anything, in words."""
+    if name not in simulated.pathways:
+        return ""
+    parts = {route: sign * float(draws[:, i].mean()) for route, draws in simulated.pathways[name].shares.items()}
+    size = sum(abs(value) for value in parts.values())
+    if size < 1e-6:
+        return "none"
+    return ", ".join(
+        f"{route} {100 * value / size:.0f} %" for route, value in parts.items() if abs(value) > 0.005 * size
     )
