@@ -9,7 +9,9 @@ process, all threads, without compilation; medians of repeats that take turns.
 import argparse
 import json
 import math
+import resource
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from engine_problems import CASCADE, PROBLEMS, Problem, discrepancy, reference
 
 from trialtwin.engine.ensemble import solve_ensemble
 from trialtwin.engine.fixed import Fixed
+from trialtwin.engine.stream import stream_ensemble
 
 ACCURACY = 1e-5
 NUMBERS = (1_000, 10_000, 100_000)
@@ -153,6 +156,35 @@ def gradient(n: int, repeats: int) -> tuple[float, float, float]:
     return one, other, other / one
 
 
+def stream(n: int) -> None:
+    """Stream ``n`` virtual patients of problem ii to Parquet, and print wall time, memory and size of the files."""
+    names, key = list(CASCADE.typical), jax.random.key(0)
+    typical = jnp.array(list(CASCADE.typical.values()))
+
+    @jax.jit
+    def draw(numbers: Any) -> Any:
+        z = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (len(names),)))(numbers)
+        return dict(zip(names, (typical * jnp.exp(0.2 * z)).T, strict=True))
+
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        files = stream_ensemble(
+            equations(CASCADE),
+            draw,
+            fixed_grid(CASCADE, (4.7, 1.0, 4.7, 1)),
+            Fixed(8),
+            Path(folder),
+            patients=n,
+            purpose="benchmark",
+            progress=lambda p: print(f"\r{p.done:,} of {p.total:,}", end="", flush=True),
+        )
+        seconds, size = time.perf_counter() - begin, sum(file.stat().st_size for file in files)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(
+        f"\r{n:,} patients of (ii) streamed in {seconds:.0f} s; {memory:.2f} GB of memory, {size / 1e6:.0f} MB of files"
+    )
+
+
 def print_problem(problem: Problem, rows: Sequence[Row], peak: float, setting: Any, *, bars: bool) -> None:
     """Print one problem's table, ratios to ours, the share of peak, and the bars at 10,000 patients of ours."""
     print(f"\n## ({problem.key}) {problem.title}\n")
@@ -174,6 +206,7 @@ def print_problem(problem: Problem, rows: Sequence[Row], peak: float, setting: A
         )
     if not bars:
         return
+    print()
     times = {r.program: r.cpu for r in rows if r.program != OURS.name}
     for peer, bar in BARS[problem.key].items():
         where, value = "", times.get(peer)
@@ -223,8 +256,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", nargs="+", choices=[c.name for c in PEERS], help="only these")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="few patients, to see that it runs")
+    parser.add_argument("--stream", type=int, metavar="N", help="only stream N patients of (ii) to Parquet")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     options = parser.parse_args(arguments)
+    if options.stream:
+        stream(options.stream)
+        return 0
     if options.quick:
         options.patients, options.repeats = [64], 1
         options.peers = options.peers or ["scipy LSODA"]
