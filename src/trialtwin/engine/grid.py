@@ -89,8 +89,7 @@ def align(
     first
         First step after a dose; ``longest`` where it is not given.
     infusion
-        Fewest steps from the start to the end of a dose that has a duration; of interest where the response bends
-        while the concentration rises.
+        Fewest steps over a dose that has a duration.
     start
         First time.
 
@@ -105,9 +104,7 @@ def align(
     >>> grid.times[:5].tolist(), grid.outputs.tolist()
     ([0.0, 0.5, 1.0, 1.5, 2.0], [2, 4])
     """
-    outputs = np.asarray(outputs, dtype=float)
-    if len(outputs) == 0 or not np.isfinite(outputs).all() or (np.diff(outputs) <= 0).any() or outputs[0] < start:
-        raise DataError("output times must be finite, increasing and not before the start", where=f"times {outputs}")
+    outputs = _checked(np.asarray(outputs, dtype=float), start)
     if not longest > 0 or (first is not None and not first > 0) or infusion < 1:
         raise DataError(
             f"steps of at most {longest}, first {first}, {infusion} an infusion", do="give lengths above 0, 1 or more"
@@ -121,9 +118,24 @@ def align(
     points = _steps(events, shocks, longest, first or longest, growth)
     steps = _bucket(len(points) - 1)
     times = np.concatenate([points, np.full(steps + 1 - len(points), points[-1])])
-    amounts, rates = np.zeros((steps, inputs)), np.zeros((steps, inputs))
-    asked = np.zeros(steps, dtype=bool)
-    for t, a, d, i in zip(time, amount, duration, place, strict=True):
+    amounts, rates, asked = _dosed(points, (time, amount, duration, place), (steps, inputs))
+    read = np.array([int(np.argmin(np.abs(points - t))) for t in outputs])
+    return Grid(*(jnp.asarray(x) for x in (times, amounts, rates, asked, read)))
+
+
+def _checked(outputs: np.ndarray, start: float) -> np.ndarray:
+    """Return output times that can be read."""
+    if len(outputs) == 0 or not np.isfinite(outputs).all() or (np.diff(outputs) <= 0).any() or outputs[0] < start:
+        raise DataError("output times must be finite, increasing and not before the start", where=f"times {outputs}")
+    return outputs
+
+
+def _dosed(
+    points: np.ndarray, table: tuple[np.ndarray, ...], shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the boluses, rates and asked doses of every step."""
+    amounts, rates, asked = np.zeros(shape), np.zeros(shape), np.zeros(shape[0], dtype=bool)
+    for t, a, d, i in zip(*table, strict=True):
         at = int(np.argmin(np.abs(points - t)))
         asked[at] = True
         if d > 0:
@@ -131,8 +143,7 @@ def align(
             rates[at:until, i] += a / d
         else:
             amounts[at, i] += a
-    read = np.array([int(np.argmin(np.abs(points - t))) for t in outputs])
-    return Grid(*(jnp.asarray(x) for x in (times, amounts, rates, asked, read)))
+    return amounts, rates, asked
 
 
 def stack(grids: list[Grid]) -> Grid:

@@ -135,21 +135,20 @@ def simulate_courses(
         Starts at day 0.
     times : shape (time,), days
         Increasing, 0 or later; read before the dose of that day.
-    effects : shape (patient, effect of the treatment)
-        Standard-normal random effects of the treatment; zeros where not given.
+    effects : shape (patient, effect)
+        Random effects of the treatment; zeros where not given.
     covariates
         By concept, for the treatment; missing ones as it declares.
     scales
         Concepts of the scores wanted.
     offsets
-        By concept, how much worse each patient looks on a scale than the state says; 0 where not given.
+        By concept, how much worse each patient looks on a scale than the state says.
     routes
         Where given, only these carry the treated patient's signal, the others that of the same patient untreated.
     models
         The disease with arrays of a leading patient axis, where its constants differ between patients.
     method
-        Where not given: fixed steps without a treatment; steps of each patient's own under one, a tenth of the states'
-        tolerances; the stiff method where those get too small.
+        Where not given: fixed steps without a treatment, each patient's own under one, stiff where those get small.
 
     Raises
     ------
@@ -160,29 +159,29 @@ def simulate_courses(
     ConvergenceError
         If a patient cannot be solved.
     """
-    n = len(jax.tree.leaves(individuals)[0])
+    n, at = len(jax.tree.leaves(individuals)[0]), np.asarray(times, dtype=float)
     names = ids or tuple(f"patient {i + 1}" for i in range(n))
     _require_known("scale", scales, disease.scales)
     _require_known("route", routes or (), [route.name for route in disease.routes])
     course = Course(disease, treatment, routed=routes is not None)
+    known = complete(disease, treatment, covariates or {}, n)
+    open_ = () if routes is None else tuple(jnp.full(n, float(r.name in routes)) for r in disease.routes)
+    people = Person(individuals, _treated(treatment, _own_effects(treatment, effects, n), known), open_, models)
+    solved = _solve(course, people, treatment, at, names, method)
+    looks = {name: jnp.asarray((offsets or {}).get(name, np.zeros(n)), dtype=float) for name in scales}
+    states, scores = jax.tree.map(np.asarray, _read(course, people, solved, jnp.asarray(at), looks))
+    _require_plausible(disease, states, at, names)
+    return Courses(names, frozen(at), states, scores, np.asarray(solved.given))
+
+
+def _own_effects(
+    treatment: AbstractTreatment, effects: Float[np.ndarray, "patient effect"] | None, n: int
+) -> Float[Array, "patient effect"]:
+    """Return a treatment's random effects of n patients, zeros where not given."""
     own = np.zeros((n, len(treatment.effects))) if effects is None else np.asarray(effects)
     if own.shape != (n, len(treatment.effects)):
         raise DataError(f"effects of shape {own.shape}", do=f"give shape {(n, len(treatment.effects))}")
-    known = complete(disease, treatment, covariates or {}, n)
-    open_ = () if routes is None else tuple(jnp.full(n, float(r.name in routes)) for r in disease.routes)
-    people = Person(individuals, _treated(treatment, jnp.asarray(own), known), open_, models)
-    at = np.asarray(times, dtype=float)
-    solved = _solve(course, people, treatment, at, names, method)
-    looks = {name: jnp.asarray((offsets or {}).get(name, np.zeros(n)), dtype=float) for name in scales}
-    states, scores = _read(course, people, solved, jnp.asarray(at), looks)
-    _require_plausible(disease, states, at, names)
-    return Courses(
-        ids=names,
-        times=frozen(at),
-        states={k: np.asarray(v) for k, v in states.items()},
-        scores={k: np.asarray(v) for k, v in scores.items()},
-        given=np.asarray(solved.given),
-    )
+    return jnp.asarray(own)
 
 
 def _solve(
@@ -244,7 +243,7 @@ def _require_known(what: str, names: Sequence[str], exists: Any) -> None:
 
 
 def _require_plausible(
-    disease: AbstractDisease, states: Mapping[str, Array], times: Float[np.ndarray, " time"], ids: tuple[str, ...]
+    disease: AbstractDisease, states: Mapping[str, np.ndarray], times: Float[np.ndarray, " time"], ids: tuple[str, ...]
 ) -> None:
     """Refuse a state outside its physiological range: which, when, and in which patient."""
     for name, (low, high) in zip(disease.states, disease.ranges, strict=True):
