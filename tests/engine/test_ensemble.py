@@ -28,7 +28,7 @@ def patients(n: int) -> dict[str, jax.Array]:
     return {name: jnp.asarray(value * spread[:, i]) for i, (name, value) in enumerate(RATES.items())}
 
 
-@pytest.mark.parametrize("method", [Fixed(5), Fixed(8), Adaptive(), Stiff()], ids=repr)
+@pytest.mark.parametrize("method", [Fixed(8), Adaptive(), Stiff()], ids=repr)
 def test_results_do_not_depend_on_order_or_company_to_the_last_bit(method):
     p = patients(40)
     grid = GRID if isinstance(method, Fixed) else align(GIVEN, OUTPUTS, inputs=1, longest=np.inf)
@@ -164,7 +164,7 @@ def test_an_ensemble_can_be_differentiated_and_compiled_with_what_is_around_it()
 
     def loss(scale):
         scaled = {name: scale * value for name, value in p.items()}
-        return sum((v**2).sum() for v in solve_ensemble(TWO_COMPARTMENTS, scaled, GRID, Fixed(8), block=2).values)
+        return sum((v**2).sum() for v in solve_ensemble(TWO_COMPARTMENTS, scaled, GRID, Fixed(3), block=2).values)
 
     one = jnp.asarray(1.0)
     difference = (loss(one + 1e-5) - loss(one - 1e-5)) / 2e-5

@@ -76,14 +76,14 @@ def test_reference_stiff_agrees_with_radau_on_robertson_and_with_time_in_the_equ
     system = Equations(("a", "b", "c"), (), start=lambda p: (jnp.ones_like(p), 0 * p, 0 * p), rhs=robertson)
     times = np.array([0.4, 4.0, 40.0, 400.0])
     truth = solve_ivp(
-        lambda t, y: robertson(t, y, None, 0.04), (0, 400), (1.0, 0, 0), "Radau", t_eval=times, rtol=1e-11, atol=1e-14
+        lambda t, y: robertson(t, y, None, 0.04), (0, 400), (1.0, 0, 0), "Radau", t_eval=times, rtol=1e-9, atol=1e-13
     )
-    found = Stiff(1e-9, (1e-10, 1e-14, 1e-10)).solve(
+    found = Stiff(1e-7, (1e-9, 1e-13, 1e-9)).solve(
         system, jnp.asarray(0.04), align(None, times, inputs=0, longest=np.inf)
     )
     assert bool(found.ok)
     for value, y in zip(found.values, truth.y, strict=True):
-        np.testing.assert_allclose(value, y, rtol=1e-6)
+        np.testing.assert_allclose(value, y, rtol=1e-5)
 
 
 def test_elimination_solves_sparse_systems():
@@ -122,9 +122,9 @@ def test_law_forward_and_reverse_gradients_agree_with_differences():
     @jax.jit
     def loss(rates):
         p = dict(zip(RATES, rates, strict=True))
-        return sum((value**2).sum() for value in Fixed(8).solve(TWO_COMPARTMENTS, p, grid).values)
+        return sum((value**2).sum() for value in Fixed(5).solve(TWO_COMPARTMENTS, p, grid).values)
 
     at = jnp.array(list(RATES.values()))
     differences = [(loss(at.at[i].add(1e-5)) - loss(at.at[i].add(-1e-5))) / 2e-5 for i in range(3)]
-    np.testing.assert_allclose(jax.grad(loss)(at), differences, rtol=1e-6)
-    np.testing.assert_allclose(jax.jacfwd(loss)(at), differences, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(at), differences, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(loss))(at), differences, rtol=1e-6)
