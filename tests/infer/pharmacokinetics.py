@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from trialtwin.infer.model import Model, Patients, Theta, gather_patients
+from trialtwin.infer.population import Fit
 from trialtwin.infer.residuals import Additive, Combined, Proportional
 
 
@@ -96,15 +97,16 @@ def indomethacin_model() -> Model:
     return Model(predict, theta, {"A1": 0.3, "lrc1": 0.03, "A2": 0.01}, Additive(0.08))
 
 
-def warfarin(path: Path, kind: str) -> tuple[list[str], list[float], list[float], dict[str, dict[str, float]]]:
-    """Return ids, times (hours) and values of one outcome, and each patient's dose and weight."""
+def warfarin(path: Path, kind: str = "cp") -> Patients:
+    """Return concentrations (cp, mg/L) or prothrombin activity (pca, %) against hours, with dose and weight."""
     rows = records(path)
     seen = [r for r in rows if r["dvid"] == kind and float(r["evid"]) == 0]
     own = {
         "dose": {r["id"]: float(r["amt"]) for r in rows if float(r["amt"]) > 0},
         "weight": {r["id"]: float(r["wt"]) for r in rows},
     }
-    return [r["id"] for r in seen], [float(r["time"]) for r in seen], [float(r["dv"]) for r in seen], own
+    time = [float(r["time"]) for r in seen]
+    return gather_patients([r["id"] for r in seen], [float(r["dv"]) for r in seen], rows={"time": time}, own=own)
 
 
 def warfarin_model() -> Model:
@@ -118,3 +120,33 @@ def warfarin_model() -> Model:
 
     theta = {"ka": 1.0, "cl": 0.13, "v": 8.0, "lag": 0.8}
     return Model(predict, theta, {"ka": 0.3, "cl": 0.07, "v": 0.03}, Combined(0.3, 0.1))
+
+
+def warfarin_effect(path: Path, kinetics: Fit) -> Patients:
+    """Return prothrombin activity with each patient's own estimated concentrations on a grid of half hours."""
+    patients = warfarin(path, "pca")
+    grid = jnp.arange(0.0, 144.5, 0.5)
+    theta = kinetics.model.unpack(jnp.asarray(kinetics.maximum.position))[0]
+    effects = kinetics.individual_effects()
+    curves = []
+    for k, name in enumerate(patients.ids):
+        # a patient without measured concentrations gets the typical ones
+        eta = {e: jnp.asarray(v) for e, v in effects.get(name, dict.fromkeys(kinetics.model.omega, 0.0)).items()}
+        own = {n: patients.inputs[n][k] for n in ("dose", "weight")}
+        curves.append(kinetics.model.predict(theta, eta, own | {"time": grid}))
+    inputs = patients.inputs | {"curve": jnp.stack(curves), "grid": jnp.broadcast_to(grid, (len(curves), len(grid)))}
+    return Patients(patients.ids, patients.value, patients.measured, patients.below, inputs)
+
+
+def warfarin_effect_model() -> Model:
+    """dE/dt = kout E0 (1 − Imax C/(IC50 + C)) − kout E, solved by the trapezoid rule on the grid; Imax is 1."""
+
+    def predict(theta: dict[str, Array], eta: dict[str, Array], one: dict[str, Array]) -> Array:
+        start, turnover, half = (theta[n] * jnp.exp(eta[n]) for n in ("start", "turnover", "half"))
+        grid, curve = one["grid"], one["curve"]
+        push = turnover * start * half / (half + curve) * jnp.exp(turnover * grid)
+        total = jnp.concatenate([jnp.zeros(1), jnp.cumsum(0.5 * jnp.diff(grid) * (push[1:] + push[:-1]))])
+        return jnp.interp(one["time"], grid, (start + total) * jnp.exp(-turnover * grid))
+
+    theta = {"start": 96.0, "turnover": 0.05, "half": 1.2}
+    return Model(predict, theta, {"start": 0.01, "turnover": 0.02, "half": 0.15}, Additive(4.0))

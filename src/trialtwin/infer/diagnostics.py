@@ -28,7 +28,7 @@ class Diagnostic:
     says: str
 
 
-def split_chains(draws: Float[np.ndarray, "chain draw"]) -> Float[np.ndarray, "half draw"]:
+def split_chains(draws: Float[np.ndarray, "chain draw"]) -> Float[np.ndarray, "half piece"]:
     """Cut every chain in two halves, so that a drift within a chain shows as a difference between them."""
     half = draws.shape[1] // 2
     return np.concatenate([draws[:, :half], draws[:, draws.shape[1] - half :]])

@@ -14,6 +14,8 @@ from trialtwin.infer.laplace import Expansion, LogJoint, find_mode, log_marginal
 from trialtwin.infer.optimise import minimise
 
 type Covariance = Literal["R", "S", "sandwich"]
+# who converged, log marginals, their gradients, modes and curvatures, given parameters and data of units
+type Compute = Callable[[Array, Any], tuple[Array, Array, Array, Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -61,42 +63,49 @@ class Maximum:
         return np.linalg.inv(outer)
 
 
-def evaluate_units(units: Units) -> Callable[[Array], tuple[Array, Array, Array, Array, Array]]:
-    """Return a compiled function of the parameters: who converged, log marginals, their gradients, modes, curvatures."""
+def evaluate_units(units: Units) -> Compute:
+    """Return a compiled function of parameters and data: all that ``Compute`` says."""
 
     @jax.jit
-    def compute(x: Array) -> tuple[Array, Array, Array, Array, Array]:
+    def compute(x: Array, data: Any) -> tuple[Array, Array, Array, Array, Array]:
         start = jnp.zeros(units.size)
-        found = jax.vmap(lambda one: find_mode(units.joint, units.search, x, start, one))(units.data)
+        found = jax.vmap(lambda one: find_mode(units.joint, units.search, x, start, one))(data)
         modes = jax.lax.stop_gradient(found.position)
 
         def one_value(at: Array, u: Array, one: Any) -> Array:
             return log_marginal(units.joint, units.expand, at, u, one)
 
-        values, scores = jax.vmap(jax.value_and_grad(one_value), in_axes=(None, 0, 0))(x, modes, units.data)
-        curvatures = jax.vmap(lambda u, one: units.expand(x, u, one)[2])(modes, units.data)
+        values, scores = jax.vmap(jax.value_and_grad(one_value), in_axes=(None, 0, 0))(x, modes, data)
+        curvatures = jax.vmap(lambda u, one: units.expand(x, u, one)[2])(modes, data)
         return found.converged, values, scores, modes, curvatures
 
     return compute
 
 
-def maximise(units: Units, start: Float[np.ndarray, " parameter"], names: tuple[str, ...]) -> Maximum:
+def maximise(
+    units: Units, start: Float[np.ndarray, " parameter"], names: tuple[str, ...], compute: Compute | None = None
+) -> Maximum:
     """Maximise the sum of the units' log marginal likelihoods.
+
+    Parameters
+    ----------
+    compute
+        From ``evaluate_units`` of units that differ only in their data, so that it is compiled once.
 
     Raises
     ------
     ConvergenceError
         If a unit's mode is not found at the start (the message names the units), or no maximum is reached.
     """
-    compute = evaluate_units(units)
+    compute = compute or evaluate_units(units)
 
     def objective(x: Float[np.ndarray, " parameter"]) -> tuple[float, Float[np.ndarray, " parameter"]]:
-        converged, values, scores, _, _ = compute(jnp.asarray(x))
+        converged, values, scores, _, _ = compute(jnp.asarray(x), units.data)
         if not bool(jnp.all(converged)):
             return float("nan"), np.full(len(x), np.nan)
         return -float(values.sum()), -np.asarray(scores.sum(axis=0))
 
-    converged, values, *_ = compute(jnp.asarray(start))
+    converged, values, *_ = compute(jnp.asarray(start), units.data)
     lost = [
         i
         for i, well in zip(units.ids, np.asarray(converged) & np.isfinite(np.asarray(values)), strict=True)
@@ -109,5 +118,5 @@ def maximise(units: Units, start: Float[np.ndarray, " parameter"], names: tuple[
             do="begin nearer to the data; look for predictions that are negative, zero or not finite",
         )
     found = minimise(objective, start, names=names)
-    converged, values, scores, modes, precisions = map(np.asarray, compute(jnp.asarray(found.position)))
+    _, _, scores, modes, precisions = (np.asarray(part) for part in compute(jnp.asarray(found.position), units.data))
     return Maximum(found.position, -found.value, found.hessian, scores, modes, precisions, found.evaluations)

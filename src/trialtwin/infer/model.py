@@ -19,10 +19,11 @@ from jaxtyping import Array, Bool, Float
 
 from trialtwin.core.backend import enable_float64
 from trialtwin.core.errors import ConfigError, DataError, MismatchError
-from trialtwin.infer.residuals import AbstractError
+from trialtwin.infer.residuals import AbstractResidual
 
 enable_float64()
 
+type Column = Sequence[Any] | np.ndarray
 # mean of every row of one patient, given theta and effects by name and that patient's inputs
 type Predict = Callable[[dict[str, Array], dict[str, Array], Any], Float[Array, " row"]]
 
@@ -93,12 +94,12 @@ class Patients(eqx.Module):
 
 
 def gather_patients(
-    ids: Sequence[str],
-    value: Sequence[float],
+    ids: Column,
+    value: Column,
     *,
-    rows: Mapping[str, Sequence[float]],
+    rows: Mapping[str, Column],
     own: Mapping[str, Mapping[str, Any]] | None = None,
-    below: Sequence[bool] | None = None,
+    below: Column | None = None,
 ) -> Patients:
     """Turn a long table of measurements into arrays of patients.
 
@@ -124,7 +125,8 @@ def gather_patients(
 
     Examples
     --------
-    >>> two = gather_patients(["a", "a", "b"], [3.0, 2.0, 5.0], rows={"time": [0, 1, 0]}, own={"dose": {"a": 1, "b": 2}})
+    >>> own = {"dose": {"a": 1, "b": 2}}
+    >>> two = gather_patients(["a", "a", "b"], [3.0, 2.0, 5.0], rows={"time": [0, 1, 0]}, own=own)
     >>> two.measured.tolist(), two.inputs["dose"].tolist()
     ([[True, True], [True, False]], [1.0, 2.0])
     """
@@ -193,7 +195,7 @@ class Model:
     predict: Predict
     theta: Mapping[str, Theta | float]
     omega: Mapping[str, float]
-    sigma: AbstractError
+    sigma: AbstractResidual
     blocks: tuple[tuple[str, ...], ...] = ()
     occasions: Mapping[str, int] = field(default_factory=dict)
     iov: Mapping[str, float] = field(default_factory=dict)

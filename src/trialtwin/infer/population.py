@@ -1,7 +1,7 @@
 """Population fits on patients' measurements by FOCEI or Laplace, with standard errors and diagnostics.
 
-The gradient is exact: effects' modes move with the parameters (``laplace.log_marginal``). Fits that did not converge are
-errors; parameters of which the data say little are named.
+The gradient is exact: effects' modes move with the parameters (``laplace.log_marginal``). Fits that did not converge
+are errors; parameters of which the data say little are named.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
+from scipy.special import gammaln
 from scipy.stats import norm
 
 from trialtwin.core.errors import DataError
@@ -105,7 +105,7 @@ class Fit:
         return root @ root.T
 
     def individual_effects(self) -> dict[str, dict[str, float]]:
-        """Return the empirical Bayes estimates (modes) of the effects by patient and name; those of occasions left out."""
+        """Return the modes of the effects (empirical Bayes estimates) by patient and name, without occasions."""
         root = np.asarray(self.model.unpack(jnp.asarray(self.maximum.position))[1])
         eta = self.maximum.modes[:, : len(root)] @ root.T
         return {
@@ -122,7 +122,7 @@ class Fit:
         return shrunk | {"residual": float(1 - residuals[np.isfinite(residuals)].std(ddof=1))}
 
     def predictions(self, *, individual: bool = True) -> Float[np.ndarray, "patient row"]:
-        """Return predictions on the scale on which residuals are normal, at modes or at effects of zero; NaN is padding."""
+        """Return predictions where residuals are normal, at modes or at effects of zero; NaN is padding."""
         x, modes = jnp.asarray(self.maximum.position), jnp.asarray(self.maximum.modes)
         at = modes if individual else jnp.zeros_like(modes)
         location = jax.vmap(lambda u, one: patient_moments(self.model, x, u, one)[0])(at, self.patients)
@@ -182,11 +182,15 @@ class Fit:
         x, joint = jnp.asarray(self.maximum.position), log_joint(self.model)
         size = self.model.size
         first = random_points(jax.random.key(seed), points, size)
-        constant = gammaln((FREEDOM + size) / 2) - gammaln(FREEDOM / 2) - size / 2 * jnp.log(FREEDOM * jnp.pi)
+        half = (FREEDOM + size) / 2
+        constant = jnp.asarray(gammaln(half) - gammaln(FREEDOM / 2) - size / 2 * np.log(FREEDOM * np.pi))
 
         def one_patient(u: Array, precision: Array, one: Patients, key: Array) -> tuple[Array, Array]:
             start = laplace_proposal(u, precision)
-            density = lambda v: joint(x, v, one)  # noqa: E731
+
+            def density(v: Array) -> Array:
+                return joint(x, v, one)
+
             fitted = adapt(start, first, importance_weights(density, start, first))
             drawn = random_points(key, points, size)
             heights = jax.vmap(density)(fitted.place(drawn)) - _log_student(fitted, drawn, constant)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from trialtwin.core.errors import ConfigError
 
 
-class AbstractError(abc.ABC):
+class AbstractResidual(abc.ABC):
     """How measurements scatter: the SDs it has (``sigma``), and location and log SD of a row given its prediction.
 
     ``transform`` brings a measurement to the scale on which it is normal; ``log_jacobian`` is the logarithm of that
@@ -39,7 +39,7 @@ class AbstractError(abc.ABC):
 
 @final
 @dataclass(frozen=True)
-class Additive(AbstractError):
+class Additive(AbstractResidual):
     """Y = f + a ε.
 
     Examples
@@ -75,7 +75,7 @@ class Additive(AbstractError):
 
 @final
 @dataclass(frozen=True)
-class Proportional(AbstractError):
+class Proportional(AbstractResidual):
     """Y = f (1 + b ε), with b a coefficient of variation (.2 is 20 %)."""
 
     cv: float
@@ -105,7 +105,7 @@ class Proportional(AbstractError):
 
 @final
 @dataclass(frozen=True)
-class Combined(AbstractError):
+class Combined(AbstractResidual):
     """Y = f + √(a² + b² f²) ε."""
 
     sd: float
@@ -136,8 +136,8 @@ class Combined(AbstractError):
 
 @final
 @dataclass(frozen=True)
-class Lognormal(AbstractError):
-    """Log y = log f + a ε. The likelihood is that of y, so that objectives compare with other errors' on the same data."""
+class Lognormal(AbstractResidual):
+    """Log y = log f + a ε; the likelihood is that of y, so that objectives compare with those of other errors."""
 
     sd: float
 
