@@ -90,8 +90,6 @@ def align(
         First step after a dose; ``longest`` where it is not given.
     infusion
         Fewest steps over a dose that has a duration.
-    start
-        First time.
 
     Raises
     ------

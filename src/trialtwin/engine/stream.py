@@ -1,8 +1,15 @@
-"""More patients than memory holds: chunks solved on all cores and written as files of Parquet, to be taken up again."""
+"""More patients than memory holds: chunks solved on all cores and written as files of Parquet, to be taken up again.
+
+Chunks are solved by threads, as many as cores by default: JAX lets go of Python's lock while it computes. To give a
+patient the same parameters in any chunk, derive a key from the patient's number:
+``jax.vmap(lambda i: jax.random.fold_in(key, i))``. Files are written under temporary names and renamed; ``stream.json``
+beside them says what they are.
+"""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,38 +55,22 @@ def stream_ensemble(
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Path]:
-    """Solve for many patients and write their courses to Parquet, one file a chunk.
+    """Solve for many patients and write their courses to Parquet, one file a chunk, on all cores.
 
     Each file has a row for every patient and output: ``patient``, ``time``, one column a state, ``error.<state>`` (the
-    solver's guide), ``given`` (share of doses) and ``ok``; where a patient's course was not solved, ``ok`` is false and
-    the values are missing, never NaN. Files are written under temporary names and renamed, so a run that was stopped is
-    taken up by the same call: chunks already on the disk are kept. The bytes do not depend on workers or on stops.
+    solver's guide), ``given`` (share of doses) and ``ok``; where a course was not solved, ``ok`` is false and values
+    are missing. A run that was stopped is taken up by the same call; the bytes depend neither on workers nor on stops.
 
     Parameters
     ----------
     system, grid, method
         As in `trialtwin.engine.ensemble.solve_ensemble`; the grid is one for all patients.
     draw
-        From the numbers of patients, 0 to ``patients`` − 1, to their parameters; to give a patient the same
-        parameters in any chunk, derive a key from the number: ``jax.vmap(lambda i: jax.random.fold_in(key, i))``.
-    folder
-        Made where it is missing; also holds ``stream.json``, which says what the files are.
-    patients
-        How many.
+        From the numbers of patients, 0 to ``patients`` − 1, to their parameters: derive keys from the numbers.
     purpose
-        What makes this stream, in words and numbers that change with ``draw`` and its key (the function cannot be
-        compared); a folder of another purpose is refused.
-    chunk
-        Patients a file.
-    workers
-        Threads that solve chunks; as many as cores by default. JAX lets go of Python's lock while it computes.
+        What makes this stream, in words that change with ``draw`` and its key; a folder of another one is refused.
     progress
         Called after each file, from the calling thread.
-
-    Returns
-    -------
-    list of Path
-        The files in the order of patients.
 
     Raises
     ------
@@ -87,55 +78,62 @@ def stream_ensemble(
         If the folder holds another stream, or numbers make no sense.
     MachineError
         If the disk is full or the folder cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from trialtwin.engine.fixed import Fixed
-    >>> from trialtwin.engine.grid import align
-    >>> from trialtwin.engine.system import Equations
-    >>> decay = Equations(
-    ...     states=("x",), inputs=(), start=lambda p: (jnp.ones_like(p),), rhs=lambda t, y, r, p: (-p * y[0],)
-    ... )
-    >>> grid = align(None, np.array([1.0]), inputs=0, longest=0.1)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     files = stream_ensemble(
-    ...         decay, lambda i: 1.0 + i, grid, Fixed(), Path(folder), patients=3, purpose="decay", chunk=2
-    ...     )
-    ...     [pq.read_table(file)["x"].to_pylist()[0] < 0.4 for file in files]
-    [True, True]
     """
     if patients < 1 or chunk < 1:
         raise ConfigError(f"{patients} patients in chunks of {chunk}", do="give 1 or more of each")
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, _setup(system, grid, method, patients, chunk, purpose))
-    digits = len(str((patients - 1) // chunk))
-    files = [folder / f"patients-{i:0{digits}d}.parquet" for i in range(-(-patients // chunk))]
-    times = np.asarray(grid.times)[np.asarray(grid.outputs)]
-
-    def work(row: int) -> int:
-        first = row * chunk
-        numbers = np.arange(first, min(first + chunk, patients))
-        # every chunk is as long as the first, so that one size is compiled; the last is cut
-        index = np.minimum(first + np.arange(min(chunk, patients)), patients - 1)
-        solution = solve_ensemble(system, draw(jnp.asarray(index)), grid, method, block=block)
-        solution = jax.tree.map(lambda x: np.asarray(x)[: len(numbers)], solution)
-        table = _table(solution, system.states, numbers, times)
-        with replacing(files[row]) as draft:
-            pq.write_table(table, draft, compression="zstd", compression_level=1)
-        return int((~solution.ok).sum())
-
+    chunks = _Chunks(system, draw, grid, method, folder, patients, chunk, block)
+    files, sizes = chunks.files, chunks.sizes
     left = [row for row, file in enumerate(files) if not file.exists()]
     failed = sum(_failures(file) for row, file in enumerate(files) if row not in set(left))
-    sizes = [min(chunk, patients - row * chunk) for row in range(len(files))]
     done = patients - sum(sizes[row] for row in left)
     if progress is not None:
         progress(Progress(done, patients, failed))
-    for row, failures in _spread(work, left, workers or os.cpu_count() or 1):
+    for row, failures in _spread(chunks.solve, left, workers or os.cpu_count() or 1):
         done, failed = done + sizes[row], failed + failures
         if progress is not None:
             progress(Progress(done, patients, failed))
     return files
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunks:
+    """The chunks of a stream: which files they are, and how one is solved and written."""
+
+    system: AbstractSystem
+    draw: Callable[[Int[Array, " patient"]], Any]
+    grid: Grid
+    method: AbstractMethod
+    folder: Path
+    patients: int
+    chunk: int
+    block: int
+
+    @property
+    def files(self) -> list[Path]:
+        """Files in the order of patients."""
+        digits = len(str((self.patients - 1) // self.chunk))
+        return [self.folder / f"patients-{i:0{digits}d}.parquet" for i in range(-(-self.patients // self.chunk))]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Patients in each file."""
+        return [min(self.chunk, self.patients - start) for start in range(0, self.patients, self.chunk)]
+
+    def solve(self, row: int) -> int:
+        """Solve and write a chunk; return how many patients failed."""
+        first = row * self.chunk
+        numbers = np.arange(first, min(first + self.chunk, self.patients))
+        # every chunk is as long as the first, so that one size is compiled; the last is cut
+        index = np.minimum(first + np.arange(min(self.chunk, self.patients)), self.patients - 1)
+        solution = solve_ensemble(self.system, self.draw(jnp.asarray(index)), self.grid, self.method, block=self.block)
+        solution = jax.tree.map(lambda x: np.asarray(x)[: len(numbers)], solution)
+        times = np.asarray(self.grid.times)[np.asarray(self.grid.outputs)]
+        table = _table(solution, self.system.states, numbers, times)
+        with replacing(self.files[row]) as draft:
+            pq.write_table(table, draft, compression="zstd", compression_level=1)
+        return int((~solution.ok).sum())
 
 
 def _spread(work: Callable[[int], int], rows: list[int], workers: int) -> Any:

@@ -131,8 +131,6 @@ def simulate_courses(
     ----------
     disease, individuals
         From ``draw_individuals``, or the disease's own way of entering patients; leading patient axis.
-    treatment
-        Starts at day 0.
     times : shape (time,), days
         Increasing, 0 or later; read before the dose of that day.
     effects : shape (patient, effect)
