@@ -74,7 +74,8 @@ def _require_sound(document: Any, path: Path) -> None:
         )
     if document.getLevel() < 2 or document.getModel() is None:
         raise DataError("not a model of SBML Level 2 or 3", where=str(path), do="convert it with libsbml or COPASI")
-    for i in range(document.getNumPlugins()):
+    # in Level 2 packages are annotations
+    for i in range(document.getNumPlugins() if document.getLevel() > 2 else 0):
         package = document.getPlugin(i).getPackageName()
         # the mathematics that Level 3 Version 2 added is read with all other
         if document.getPackageRequired(package) and package != "l3v2extendedmath":
