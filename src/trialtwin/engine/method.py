@@ -112,6 +112,12 @@ def require_solved(
     require_accuracy(error, states, ids, tolerances)
 
 
+def accurate(solution: Solution, tolerances: tuple[float, ...]) -> bool:
+    """Tell whether every course was solved to the tolerance of every state."""
+    within = [bool((np.asarray(e) <= t).all()) for e, t in zip(solution.error, tolerances, strict=True)]
+    return bool(np.asarray(solution.ok).all()) and all(within)
+
+
 def require_accuracy(
     error: Float[np.ndarray, "patient state"],
     states: tuple[str, ...],

@@ -204,3 +204,17 @@ def test_law_intervals_cover_patients_drawn_from_the_model() -> None:
     low, high = np.quantile(forecast, [0.05, 0.95], axis=0)
     covered = float(((truth[:, -1] >= low) & (truth[:, -1] <= high)).mean())
     assert abs(covered - 0.9) < 3 * np.sqrt(0.9 * 0.1 / 64)
+
+
+@pytest.mark.parametrize(
+    ("disease", "drug", "endpoint"),
+    [("hiv", "antiretroviral-example", "HIV-RNA"), ("diabetes", "metformin-like", "HbA1c")],
+)
+def test_other_diseases_are_treated_by_their_drugs(disease: str, drug: str, endpoint: str) -> None:
+    """Nothing is known of the patients, and HIV is too fast for fixed steps; both drugs help, and the report warns."""
+    asked = question(disease=disease, candidates=[parse_candidate(drug)], weeks=8, draws=16, pathways=False)
+    assert asked.spec.endpoint_of(asked.disease) == endpoint
+    answer = treat(asked, virtual_patients(2, asked.disease, asked.also, seed=1))
+    assert (answer.decided.benefit[..., 0] > 0).all()
+    unlike = next(f for f in answer.dossier.findings if f.id == "unlike")
+    assert "was not calibrated" in unlike.text

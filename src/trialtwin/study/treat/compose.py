@@ -9,7 +9,7 @@ from trialtwin.core.dossier import Dossier, Provenance, Section, TwinAssumptions
 from trialtwin.core.finding import Assumption, Evidence, Finding
 from trialtwin.core.variables import Kind
 from trialtwin.diseases.alzheimer import Alzheimer
-from trialtwin.diseases.base import AbstractDisease
+from trialtwin.diseases.base import AbstractDisease, LogisticScale
 from trialtwin.drugs.drug import Drug
 from trialtwin.engine.manifest import installed_packages, lock_digest, platform_facts
 from trialtwin.study.replay.parameters import shipped_calibration
@@ -136,7 +136,8 @@ def _facts(cohort: Cohort, i: int) -> dict[str, str]:
 
 
 def _unit(spec: TreatSpec, disease: AbstractDisease) -> str:
-    return f"{spec.endpoint_of(disease)} points"
+    name = spec.endpoint_of(disease)
+    return f"{name} points" if isinstance(disease.scales[name], LogisticScale) else f"units of {name}"
 
 
 def _weights(spec: TreatSpec) -> str:

@@ -20,7 +20,7 @@ from trialtwin.twins.system import require_acts
 
 NONE = "no treatment"
 DAYS_PER_WEEK = 7.0
-ENDPOINTS = {"alzheimer": "CDR-SB", "alzheimer-cao": "CDR-SB"}
+ENDPOINTS = {"alzheimer": "CDR-SB", "alzheimer-cao": "CDR-SB", "diabetes": "HbA1c"}
 
 
 class Dose(Part):
