@@ -171,25 +171,17 @@ def load_sbml(
 
     Parameters
     ----------
-    path
-        The file.
     unit_days
-        Days in one unit of the model's time; where not given, as the file says (Level 2: seconds unless it says
-        otherwise).
-    name
-        Of the disease; the model's identifier where not given.
-    spreads
-        By parameter, the standard deviation of its logarithm between patients.
-    learned
-        By parameter, the standard deviation of the prior of its logarithm, for those that a cohort is to teach.
+        Days in one unit of the model's time; as the file says where not given (Level 2: seconds by default).
+    name, source
+        Of the disease, and where it comes from; the model's identifier and the file's name where not given.
+    spreads, learned
+        By parameter, SDs of its logarithm: between patients, and of the prior of what a cohort is to teach.
     observed
         By identifier in the model (a state, or what an assignment rule gives), the instrument that reads it.
-    ranges
-        By state, what is physiologically possible; anything where not given, for a file does not say it.
-    tolerances
-        By state, the error that a solver may make; 1e-4 of the state's size at the start where not given.
-    source
-        Where the model comes from, for reports; the file's name where not given.
+    ranges, tolerances
+        By state, what is physiologically possible (anything by default), and the error that a solver may make (1e-4 of
+        its size).
 
     Raises
     ------
@@ -202,23 +194,9 @@ def load_sbml(
     """
     path = Path(path)
     model = read_sbml(path)
-    if not model.flows:
-        raise DataError("a model in which nothing changes", where=str(path), do="give reactions or rate rules")
-    unit = model.unit_days if unit_days is None else unit_days
-    if unit is None:
-        raise ConfigError("the model does not say its unit of time", where=str(path), do="give unit_days, such as 1/24")
-    if not 0 < unit < math.inf:
-        raise ConfigError(f"unit_days = {unit:g}", do="give the days in one unit of the model's time, above 0")
+    unit = _unit(model, unit_days, path)
     states = tuple(flow.state for flow in model.flows)
-    computed = {n for n, _ in model.begin}
-    given = [n for n in model.parameters if n not in computed]
-    _require_within("parameter", [*(spreads or {}), *(learned or {})], given)
-    _require_within("state", [*(ranges or {}), *(tolerances or {})], states)
-    _require_within("identifier", observed or {}, [*states, *(n for n, _ in model.assigned)])
-    for what, numbers in (("spreads", spreads), ("learned", learned), ("tolerances", tolerances)):
-        for key, value in (numbers or {}).items():
-            if not 0 < value < math.inf:
-                raise ConfigError(f"{what}[{key!r}] = {value:g}", do="give a number above 0")
+    _require_known(model, states, spreads or {}, learned or {}, observed or {}, ranges or {}, tolerances or {})
     words = dict(model.words)
     disease = SbmlDisease(
         name=name or model.id,
@@ -241,6 +219,39 @@ def load_sbml(
     return replace(
         disease, tolerances=tuple((tolerances or {}).get(n, SHARE * s) for n, s in zip(states, size, strict=True))
     )
+
+
+def _unit(model: SbmlModel, unit_days: float | None, path: Path) -> float:
+    """Return days in one unit of the model's time, of a model that moves."""
+    if not model.flows:
+        raise DataError("a model in which nothing changes", where=str(path), do="give reactions or rate rules")
+    unit = model.unit_days if unit_days is None else unit_days
+    if unit is None:
+        raise ConfigError("the model does not say its unit of time", where=str(path), do="give unit_days, such as 1/24")
+    if not 0 < unit < math.inf:
+        raise ConfigError(f"unit_days = {unit:g}", do="give the days in one unit of the model's time, above 0")
+    return unit
+
+
+def _require_known(
+    model: SbmlModel,
+    states: tuple[str, ...],
+    spreads: Mapping[str, float],
+    learned: Mapping[str, float],
+    observed: Mapping[str, Instrument],
+    ranges: Mapping[str, tuple[float, float]],
+    tolerances: Mapping[str, float],
+) -> None:
+    """Refuse names that the model does not have, and numbers that are not above 0."""
+    computed = {n for n, _ in model.begin}
+    given = [n for n in model.parameters if n not in computed]
+    _require_within("parameter", [*spreads, *learned], given)
+    _require_within("state", [*ranges, *tolerances], states)
+    _require_within("identifier", observed, [*states, *(n for n, _ in model.assigned)])
+    for what, numbers in (("spreads", spreads), ("learned", learned), ("tolerances", tolerances)):
+        for key, value in numbers.items():
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{what}[{key!r}] = {value:g}", do="give a number above 0")
 
 
 def _sizes(disease: SbmlDisease, path: Path) -> list[float]:
