@@ -180,8 +180,7 @@ def load_sbml(
     observed
         By identifier in the model (a state, or what an assignment rule gives), the instrument that reads it.
     ranges, tolerances
-        By state, what is physiologically possible (anything by default), and the error that a solver may make (1e-4 of
-        its size).
+        By state, what is physiologically possible (anything by default), and the solver's error (1e-4 of its size).
 
     Raises
     ------
@@ -197,7 +196,6 @@ def load_sbml(
     unit = _unit(model, unit_days, path)
     states = tuple(flow.state for flow in model.flows)
     _require_known(model, states, spreads or {}, learned or {}, observed or {}, ranges or {}, tolerances or {})
-    words = dict(model.words)
     disease = SbmlDisease(
         name=name or model.id,
         model=model,
@@ -212,13 +210,16 @@ def load_sbml(
         ranges=tuple((ranges or {}).get(n, (-math.inf, math.inf)) for n in states),
         effects=tuple(spreads or {}),
         declared=(),
-        mechanisms=tuple(Mechanism(n, 1.0, f"multiplier of {words[n]}") for n in model.parameters),
+        mechanisms=_mechanisms(model),
         routes=(Route("parameters", "a treatment changes parameters of the model"),),
     )
-    size = _sizes(disease, path)
-    return replace(
-        disease, tolerances=tuple((tolerances or {}).get(n, SHARE * s) for n, s in zip(states, size, strict=True))
-    )
+    sizes = dict(zip(states, _sizes(disease, path), strict=True))
+    return replace(disease, tolerances=tuple((tolerances or {}).get(n, SHARE * sizes[n]) for n in states))
+
+
+def _mechanisms(model: SbmlModel) -> tuple[Mechanism, ...]:
+    words = dict(model.words)
+    return tuple(Mechanism(n, 1.0, f"multiplier of {words[n]}") for n in model.parameters)
 
 
 def _unit(model: SbmlModel, unit_days: float | None, path: Path) -> float:
