@@ -22,7 +22,12 @@ from trialtwin.twins.mechanistic import Mechanistic
 
 PLAIN: dict[str, Callable[[], AbstractModel]] = {
     "baseline": Baseline,
-    **{f"mechanistic {name}": lambda name=name: Mechanistic(find_disease(name)) for name in DISEASES},
+    **{
+        f"mechanistic {name}": lambda name=name: Mechanistic(find_disease(name))
+        for name in DISEASES
+        # the patients of these tests have these scores; twins of other diseases need patients of their own
+        if {"CDR-SB", "MMSE"} <= set(find_disease(name).scales)
+    },
 }
 MODELS = PLAIN | {f"{name}, cross-fitted": lambda f=f: CrossFit(f(), folds=2) for name, f in PLAIN.items()}
 KEY = jax.random.key(20)
