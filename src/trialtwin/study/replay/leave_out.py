@@ -66,7 +66,7 @@ def judge_coverage(left: Sequence[LeftOutTrial], *, section: str, evidence: Evid
         "amyloid": [[p for p in t.predictions if p.row.endpoint.kind != "score"] for t in left],
         "all": [list(t.predictions) for t in left],
     }
-    rows, short = [], []
+    rows, short, wide = [], [], []
     for name, trials in groups.items():
         scores = [np.array([abs(p.z) for p in trial if p.z is not None]) for trial in trials]
         scores = [z for z in scores if len(z)]
@@ -81,8 +81,11 @@ def judge_coverage(left: Sequence[LeftOutTrial], *, section: str, evidence: Evid
             rows.append((name, 100 * level, 100 * held, 100 * binomial, 100 * by_trial, len(total), len(scores)))
             if held < level - 2 * max(binomial, by_trial):
                 short.append(f"{name} at {level:.0%}: {held:.0%}")
+            if level < max(LEVELS) and held > level + 2 * binomial:
+                wide.append(f"{name} at {level:.0%}: {held:.0%}")
     words = "Each trial was foretold by a calibration to all others. "
     words += f"Intervals hold less often than they claim: {'; '.join(short)}." if short else "Intervals hold."
+    words += f" Some are wider than they need be: {'; '.join(wide)}." if wide else ""
     return Finding(
         id=f"{section}.coverage",
         section=section,
@@ -112,8 +115,8 @@ def show_left_out_trials(left: Sequence[LeftOutTrial], *, section: str, evidence
     for trial in left:
         z = np.array([abs(p.z) for p in trial.predictions if p.z is not None])
         worst = sorted((p for p in trial.predictions if p.z is not None), key=lambda p: -abs(p.z or 0.0))[:3]
-        misses = "; ".join(f"{p.row.words}: {p.observed:g} for {p.expected:.3g} (z {p.z:.2f})" for p in worst)
-        rows.append((trial.family, len(z), 100 * float((z < NEAR).mean()), float(z.max()), misses.replace("-", "−")))
+        misses = "; ".join(_miss(p) for p in worst)
+        rows.append((trial.family, len(z), 100 * float((z < NEAR).mean()), float(z.max()), misses))
     return Finding(
         id=f"{section}.left-out-trials",
         section=section,
@@ -145,6 +148,12 @@ def pooled_effect(left: Sequence[LeftOutTrial]) -> tuple[float, float]:
     ratios = np.array([p.observed / p.expected for p in chosen if p.observed is not None])
     weights = np.array([(p.expected / p.sampling) ** 2 for p in chosen])
     return float(ratios @ weights / weights.sum()), float(weights.sum() ** -0.5)
+
+
+def _miss(p: Prediction) -> str:
+    """Return a number, what was foretold of it, and z."""
+    numbers = f"{p.observed:g} for {p.expected:.3g} (z {p.z:.2f})"
+    return f"{p.row.words}: {numbers.replace('-', '−')}"
 
 
 def _by_trials(held: Sequence[np.ndarray]) -> float:
