@@ -257,8 +257,8 @@ def show_scores(replays: Sequence[Replayed], *, section: str, evidence: Evidence
         verdict=Verdict.INFO,
         text=(
             f"Mean {scores.mean():.2f}, SD {scores.std():.2f} (1 for independent numbers of trials not fitted; less for"
-            " fitted ones, where the error of the parameters counts twice). Numbers of a trial share its deviates and its"
-            " patients, so that bars scatter more than the range of independent ones."
+            " fitted ones, where the error of the parameters counts twice). Numbers of a trial share its deviates and"
+            " its patients, so that bars scatter more than the range of independent ones."
         ),
         table=Table(
             columns=(
