@@ -78,7 +78,7 @@ def test_a_parameter_that_the_data_do_not_inform_is_named() -> None:
     theta = {"a": Theta(4.0, "identity"), "unused": Theta(0.0, "identity")}
     model = Model(_level, theta, {"a": 1.0}, Additive(0.5))
     data = gather_patients([str(i) for i in ids], value, rows={"time": np.ones(36)})
-    found = sample_population(model, data, Priors({"a": 5.0, "unused": 1.0}), warmup=400, draws=600)
+    found = sample_population(model, data, Priors({"a": 5.0, "unused": 1.0}), warmup=500, draws=1500)
     assert found.uninformed == ("unused",)
     mid, low, high = found.interval("a")
     assert low < 5.0 < high
