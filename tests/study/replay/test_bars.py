@@ -119,9 +119,9 @@ def test_law_other_virtual_patients_give_the_same_expectations(simulator: Engine
 def test_recalibration_reproduces_what_ships(shared, simulator: EngineSimulator) -> None:  # type: ignore[no-untyped-def]
     """From the table of readouts and the priors: every parameter within a fifth of its posterior SD."""
     trials, left = attach(shipped_trials(), read_readouts(shared / "science" / "trials_calibration.csv"))
-    assert not left
+    assert {item.readout.arm for item in left} == {"all"}  # dropout of all arms together, which is not modelled
     kept = shipped_calibration()
     fitted = calibrate(rows_of(trials)[0], simulator)
     assert np.max(np.abs(fitted.vector - kept.vector) / np.sqrt(np.diag(kept.matrix))) < 0.2
     for own, theirs in zip(trials, shipped_trials(), strict=True):  # what ships is what the table says
-        assert [r.value for r in own.readouts] == [r.value for r in theirs.readouts]
+        assert [r.value for r in own.readouts] == [r.value for r in theirs.readouts if theirs.arm(r.arm) is not None]
