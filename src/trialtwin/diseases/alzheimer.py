@@ -137,7 +137,7 @@ class Alzheimer(AbstractDisease):
         static=True, default=("amyloid", "toxic driver", "tau", "synaptic density", "severity")
     )
     # CL, of Xref, of 1, of health, logit: far below what is measured
-    tolerances: tuple[float, ...] = eqx.field(static=True, default=(0.5, 0.005, 0.001, 0.001, 0.001))
+    tolerances: tuple[float, ...] = eqx.field(static=True, default=(0.5, 0.005, 0.001, 0.005, 0.001))
     ranges: tuple[tuple[float, float], ...] = eqx.field(
         static=True, default=((-1.0, 400.0), (-0.01, 5.0), (0.0, 1.0), (0.0, 1.5), (-20.0, 200.0))
     )

@@ -29,7 +29,7 @@ from trialtwin.twins.posterior import (
     sample,
     solver_errors,
 )
-from trialtwin.twins.system import dosing_grid, require_acts
+from trialtwin.twins.system import FINEST, dosing_grid, require_acts
 
 POPULATION_DRAWS = 16
 
@@ -77,11 +77,14 @@ class MechanisticTwin(AbstractTwin):
         at = _padded(own_times, len(data.times))
         last = float(np.max(times))
         grid = time_grid(max(last, float(np.max(patients.times, where=_seen(patients), initial=0.0))))
-        dosed = dosing_grid(treatment, np.array([max(last, STEP)])) if treatment.states else grid
         population = jnp.asarray(self.population)
         mode = infer(self.instrument, population, _start(self.instrument, data), data, grid)
         require_inferred(mode, patients.ids)
-        found = find(self.instrument, population, mode, data, at, grid, dosed, treatment)
+        for finer in range(FINEST + 1):
+            dosed = dosing_grid(treatment, np.array([max(last, STEP)]), finer=finer) if treatment.states else grid
+            found = find(self.instrument, population, mode, data, at, grid, dosed, treatment)
+            if not treatment.states or bool((found.error <= 1.0).all()):
+                break
         require_found(found, self.instrument, treatment, patients.ids)
         population_key, *keys = jax.random.split(key, 1 + POPULATION_DRAWS)
         root = np.linalg.cholesky(self.covariance)

@@ -17,6 +17,7 @@ from trialtwin.engine.grid import Grid, align
 from trialtwin.engine.system import AbstractSystem, State
 
 SMOOTH = 14.0  # days; the longest step between doses
+FINEST = 4  # times that steps are halved before a course is refused
 
 
 class Person(NamedTuple):

@@ -37,14 +37,13 @@ from trialtwin.study.replay.observe import Courses, Link
 from trialtwin.study.replay.parameters import CALIBRATED_DRUGS
 from trialtwin.study.replay.readouts import MAIN
 from trialtwin.study.replay.spec import Arm, Trial
-from trialtwin.twins.system import Course, Person, dosing_grid
+from trialtwin.twins.system import FINEST, Course, Person, dosing_grid
 
 PATHWAY = "amyloid_clearance"
 RATE_SD, CAPACITY_SD = 0.75, 0.25  # between patients, lognormal (set by hand; the mean rate is 1)
 TAU_MEAN, TAU_SD = -0.6, 0.8  # logit of neocortical tau
 APOE4_CENTRE, AGE_CENTRE = 0.72, 75.0
 AMYLOID_CENTRE, AMYLOID_SPREAD = 80.0, 38.0  # CL: about which capacity goes with amyloid at entry
-FINEST = 4  # times that the steps of a grid are halved where the solver's error is too large
 COUNTS = (4, 8, 16, 32, 64)  # of output times, so that few lengths are compiled
 KEPT = 4000  # courses
 _DISEASE_KEYS = ("kz", "θ", "κ", "γ", "K", "capacity by amyloid", "APOE4", "sex", "age")
