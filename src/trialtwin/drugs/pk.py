@@ -20,6 +20,8 @@ from jaxtyping import Array, Float
 
 from trialtwin.drugs.quantity import Quantities, Scalar
 
+INSTANT = 1e-9  # days; an infusion as short as this is a bolus
+
 type State = tuple[Scalar, ...]
 
 
@@ -200,7 +202,7 @@ def steady_peak(
     span = jnp.where(jnp.isinf(interval), 10 * slowest, interval)
     times = jnp.append(jnp.linspace(0.0, 1.0, points + 1) ** 3 * span, duration)[:, None]
     repeated = 1 / -jnp.expm1(-lambdas * interval)
-    length = jnp.maximum(duration, 1e-12)
+    length = jnp.maximum(duration, INSTANT)
     # during the infusion: what has come in of this one, and what is left of those before
     during = -jnp.expm1(-lambdas * jnp.minimum(times, length)) / (lambdas * length)
     after = jnp.exp(-lambdas * jnp.maximum(times - length, 0.0))
@@ -208,7 +210,7 @@ def steady_peak(
     left = jnp.where(jnp.isinf(interval), 0.0, left)
     infused = (weights * (during * after + left)).sum(axis=1)
     bolus = (weights * repeated * jnp.exp(-lambdas * times)).sum(axis=1)
-    return amount * jnp.max(jnp.where(duration > 0, infused, bolus))
+    return amount * jnp.max(jnp.where(duration > INSTANT, infused, bolus))
 
 
 def half_life(p: Rates) -> Scalar:
