@@ -18,7 +18,9 @@ from statin_simulator import TERMS, Fold, chebyshev, respond
 
 from trialtwin.infer.hierarchical_linear import fit_population, infer_units, summarise_rows
 
-GUESS = np.log([0.1, 0.3, 0.3, 1.0, 1.0])  # K, H, D50, P and R at the start: within tenfold of anything plausible
+GUESS = np.log([0.1, 0.3, 0.3, 1.0, 1.0])  # K, H, D50, P and R at the start
+GUESS_SD = 1.5  # of logarithms: nearly 20-fold either way; without it H has no lower limit where few days are seen
+NOISE_GUESS = 0.1
 MOST_FACTORS = 8
 PARTS = 5
 
@@ -73,14 +75,17 @@ def _seen(fold: Fold) -> np.ndarray:
 
 
 def find_shared(folds: tuple[Fold, ...]) -> np.ndarray:
-    """Return the logarithms of K, H, D50 and the starting values: least squares, coefficients projected out."""
+    """Return the logarithms of K, H, D50 and the starting values: least squares, coefficients projected out.
+
+    A weak prior, N(GUESS, GUESS_SD²), keeps what the data do not determine within reason.
+    """
     before, days = folds[0].history.shape[1], folds[0].history.shape[1] + folds[0].outcome.shape[1]
     halves = [(fold, arm, _seen(fold)[fold.treated == arm]) for fold in folds for arm in (False, True)]
     # only the second moments of the rows matter: Σ‖M (y − o)‖² over units
     moments = [(fold, arm, len(y), y.mean(0), np.linalg.cholesky(np.cov(y.T, bias=True)).T) for fold, arm, y in halves]
 
     def residuals(log_shared: np.ndarray) -> np.ndarray:
-        found = []
+        found = [NOISE_GUESS * (log_shared - GUESS) / GUESS_SD]
         courses = _unit_courses(before, days, log_shared)
         for fold, arm, n, mean, root in moments:
             linear = _linear(fold, courses[arm])
@@ -89,8 +94,8 @@ def find_shared(folds: tuple[Fold, ...]) -> np.ndarray:
             found.append((np.sqrt(n) * (left - left @ basis @ basis.T)).ravel())
         return np.concatenate(found)
 
-    found = optimize.least_squares(residuals, GUESS, x_scale=1.0, bounds=(GUESS - 4, GUESS + 4))
-    if not found.success or (np.abs(found.x - GUESS) > 3.99).any():
+    found = optimize.least_squares(residuals, GUESS)
+    if not found.success:
         raise RuntimeError(f"shared parameters were not found: {found.message}")
     return found.x
 
