@@ -7,6 +7,7 @@ known of him. They differ in the columns only:
 - **known**: log(K/V), the chemotherapy concentration (dose and half-life told), radiotherapy;
 - **misspecified**: 1 − V/K (logistic instead of Gompertz), concentration, radiotherapy, and a learned residual of each
   patient, quadratic in log V;
+- **logistic**: the same without the residual, to see what the residual is worth;
 - **none**: 1, log V, its square, and chemo- and radiotherapy given on this and the days before, a week back.
 """
 
@@ -54,6 +55,11 @@ def gompertz(volume: np.ndarray) -> np.ndarray:
     return (np.log(CAPACITY) - _log(volume))[..., None]
 
 
+def logistic(volume: np.ndarray) -> np.ndarray:
+    """Return 1 − V/K as one column."""
+    return (1 - volume / CAPACITY)[..., None]
+
+
 def logistic_and_residual(volume: np.ndarray) -> np.ndarray:
     """Return 1 − V/K, and the residual's columns: log V and its square, scaled."""
     scaled = _log(volume) / 5
@@ -91,6 +97,7 @@ def _lag(actions: np.ndarray, days: int) -> np.ndarray:
 ARMS: dict[str, Arm] = {
     "known": Arm(gompertz, concentration_and_dose, components=6, tolerance=1e-4),
     "misspecified": Arm(logistic_and_residual, concentration_and_dose, components=4, tolerance=1e-4),
+    "logistic": Arm(logistic, concentration_and_dose, components=6, tolerance=1e-4),
     "none": Arm(plain_volume, lagged, components=4, tolerance=1e-3),
 }
 

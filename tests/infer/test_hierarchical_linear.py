@@ -143,6 +143,8 @@ def test_refusals_by_message() -> None:
         fit_population(summarise_rows(np.concatenate([x, x[..., :1]], axis=-1), y))
     with pytest.raises(FitError, match="fewer components"):
         fit_population(summarise_rows(x, y), components=31)
+    with pytest.raises(FitError, match="only 1 different"):
+        fit_population(summarise_rows(np.repeat(x[:1], 9, axis=0), np.repeat(y[:1], 9, axis=0)), components=2)
     with pytest.raises(FitError, match="finite"):
         summarise_rows(np.where(x > 0, np.inf, x), y)
     with pytest.raises(ConvergenceError, match="still gaining"):

@@ -249,6 +249,8 @@ def _cut_normal(
 def _maximise(moments: _Moments, floor: Float[np.ndarray, " coefficient"]) -> MixturePopulation:
     """Return the population that maximises the expected log likelihood; ``floor`` keeps covariances invertible."""
     total = moments.shares.sum(0)
+    if total.min() < 1e-6:
+        raise FitError("one of the components holds no unit", do="ask for fewer components")
     means = np.einsum("nk,nkp->kp", moments.shares, moments.first) / total[:, None]
     off = moments.first - means
     spread = np.einsum("nk,nkp,nkq->kpq", moments.shares, off, off, optimize=True)
@@ -269,6 +271,8 @@ def _split(one: MixturePopulation, units: LinearUnits, components: int, rng: np.
     chosen = [int(rng.integers(len(white)))]
     while len(chosen) < components:
         gap = ((white[:, None] - white[chosen][None]) ** 2).sum(-1).min(1)
+        if gap.sum() == 0:
+            raise FitError(f"units show only {len(chosen)} different coefficients", do="ask for fewer components")
         chosen.append(int(rng.choice(len(white), p=gap / gap.sum())))
     centres = white[chosen]
     for _ in range(20):
@@ -309,7 +313,7 @@ def fit_population(
     Raises
     ------
     FitError
-        If there are fewer units than components, or pooled rows do not determine the coefficients.
+        If units are fewer or less different than components, or pooled rows do not determine the coefficients.
     ConvergenceError
         If ``most`` steps did not suffice.
 
