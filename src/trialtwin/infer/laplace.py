@@ -18,6 +18,8 @@ from trialtwin.core.backend import enable_float64
 
 enable_float64()
 
+LONGEST = 3.0  # of a step, in standard deviations of an effect
+
 # log p(data, effects | parameters), for one patient
 type LogJoint = Callable[[Any, Float[Array, " effect"], Any], Float[Array, ""]]
 # value, gradient and curvature (of minus the log joint) with respect to the effects, for one patient
@@ -78,6 +80,9 @@ def find_mode(
         _, gradient, curvature = expand(parameters, u, data)
         direction = jnp.linalg.solve(curvature, gradient)
         gain = 0.5 * gradient @ direction
+        # effects are standard normal: a step of more than a few units is the linearisation's fault, and may end in a
+        # far valley with a mode of its own
+        direction = direction * jnp.minimum(1.0, LONGEST / jnp.maximum(jnp.max(jnp.abs(direction)), LONGEST))
         candidates = u + jnp.array([0.0, 1.0, 2.5, 0.3, 0.05])[:, None] * direction
         heights = jax.vmap(lambda candidate: log_joint(parameters, candidate, data))(candidates)
         best = candidates[jnp.argmax(jnp.where(jnp.isfinite(heights), heights, -jnp.inf))]

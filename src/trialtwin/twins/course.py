@@ -10,16 +10,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from trialtwin.core.cohort import Cohort
-from trialtwin.core.errors import DataError
+from trialtwin.core.errors import ConvergenceError, DataError
 from trialtwin.core.treatment import AbstractTreatment, NoTreatment
 from trialtwin.core.variables import Declared, Kind, Variable
 from trialtwin.diseases.base import AbstractDisease, Prior
 from trialtwin.engine.fixed import Fixed
 from trialtwin.engine.grid import Grid
+from trialtwin.engine.method import Solution
 from trialtwin.twins import censored
-from trialtwin.twins.system import Course, Person
+from trialtwin.twins.system import Course, Person, fastest, typical_person
 
-STEP = 28.0  # days; the accuracy check in the twin refuses a disease for which this is too coarse
+STEP = 28.0  # days; the longest step
+SHARE = 0.5  # of a disease's fastest time constant that a step may last
+CLOSE = 0.01  # of a state's tolerance: the error in a typical patient
+MOST = 4096  # steps; more would take minutes, and are a sign of a stiff disease
 METHOD = Fixed(order=3)  # at 28 days its error is far below the tolerances, and it compiles faster than order 5
 PATIENTS_BUCKET = 32
 STEPS_BUCKET = 3
@@ -146,11 +150,55 @@ def _sum(heights: Array, observed: Array) -> Float[Array, ""]:
     return jnp.where(observed, heights, 0.0).sum()
 
 
-def time_grid(last: float) -> Grid:
-    """Return an untreated patient's grid of equal steps, its length rounded up so that few lengths are compiled."""
-    steps = max(1, int(np.ceil(last / (STEP * STEPS_BUCKET)))) * STEPS_BUCKET
+def longest_step(disease: AbstractDisease, last: float) -> float:
+    """Return the longest step for a disease up to a day: 28 days, halved until a typical patient is followed closely.
+
+    It begins at half the fastest time constant, and ends where the estimated error of every state is a hundredth of its
+    tolerance, which leaves room for patients who are not typical.
+
+    Raises
+    ------
+    ConvergenceError
+        If the steps would be too many.
+    """
+    rate = fastest(disease)
+    step = min(STEP, SHARE / rate) if rate > 0 else STEP
+    while _typical_error(disease, time_grid(last, step)) > CLOSE:
+        step /= 2
+    return step
+
+
+def _typical_error(disease: AbstractDisease, grid: Grid) -> float:
+    """Return the largest estimated error of a state over its tolerance, in a typical patient without treatment."""
+    course = Course(disease, NoTreatment())
+    solution = _solved(course, typical_person(disease), grid)
+    errors = [float(e) / t for e, t in zip(solution.error, course.tolerances, strict=True)]
+    return max(errors) if np.isfinite(errors).all() else np.inf
+
+
+@eqx.filter_jit
+def _solved(course: Course, person: Person, grid: Grid) -> Solution:
+    return METHOD.solve(course, person, grid)
+
+
+def time_grid(last: float, step: float = STEP) -> Grid:
+    """Return an untreated patient's grid of equal steps, its length rounded up so that few lengths are compiled.
+
+    Raises
+    ------
+    ConvergenceError
+        If the steps would be too many.
+    """
+    needed = max(1, int(np.ceil(last / step)))
+    if needed > MOST:
+        raise ConvergenceError(
+            f"a disease that moves within {step:.2g} days would take {needed} steps over {last:g} days",
+            do="ask over a shorter time, or use an account of the disease without its fast states",
+        )
+    bucket = STEPS_BUCKET if needed <= 16 * STEPS_BUCKET else 2 ** (needed.bit_length() - 4)
+    steps = -(-needed // bucket) * bucket
     nothing = jnp.zeros((steps, 0))
-    times = jnp.arange(steps + 1) * STEP
+    times = jnp.arange(steps + 1) * step
     return Grid(times, nothing, nothing, jnp.zeros(steps, dtype=bool), jnp.array([steps]))
 
 

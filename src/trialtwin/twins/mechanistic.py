@@ -19,7 +19,7 @@ from trialtwin.diseases.base import AbstractDisease
 from trialtwin.engine.grid import Grid
 from trialtwin.infer.laplace import log_marginal
 from trialtwin.infer.optimise import minimise
-from trialtwin.twins.course import STEP, Instrument, Observations, observe, time_grid
+from trialtwin.twins.course import STEP, Instrument, Observations, longest_step, observe, time_grid
 from trialtwin.twins.posterior import (
     find,
     infer,
@@ -49,6 +49,7 @@ class MechanisticTwin(AbstractTwin):
     mechanisms: tuple[str, ...]
     assumptions: tuple[Assumption, ...]
     learned: tuple[Learned, ...]
+    step: float = STEP
 
     def predict(
         self, patients: Cohort, treatment: AbstractTreatment, times: Times, *, draws: int, key: Array
@@ -76,14 +77,14 @@ class MechanisticTwin(AbstractTwin):
         data = observe(self.instrument, patients, self.outcomes, pad=True, also=treatment.declared)
         at = _padded(own_times, len(data.times))
         last = float(np.max(times))
-        grid = time_grid(max(last, float(np.max(patients.times, where=_seen(patients), initial=0.0))))
+        grid = time_grid(max(last, float(np.max(patients.times, where=_seen(patients), initial=0.0))), self.step)
         population = jnp.asarray(self.population)
         mode = infer(self.instrument, population, _start(self.instrument, data), data, grid)
         require_inferred(mode, patients.ids)
         for finer in range(FINEST + 1):
-            dosed = dosing_grid(treatment, np.array([max(last, STEP)]), finer=finer) if treatment.states else grid
+            dosed = self._grid(treatment, last, finer)
             found = find(self.instrument, population, mode, data, at, grid, dosed, treatment)
-            if not treatment.states or bool((found.error <= 1.0).all()):
+            if bool((found.error <= 1.0).all()):
                 break
         require_found(found, self.instrument, treatment, patients.ids)
         population_key, *keys = jax.random.split(key, 1 + POPULATION_DRAWS)
@@ -97,6 +98,12 @@ class MechanisticTwin(AbstractTwin):
             sampled.append(np.asarray(block)[:, : len(patients)])
         expected = np.asarray(found.expected)[: len(patients)]
         return Trajectories(patients.ids, self.outcomes, times, np.concatenate(sampled)[:draws], expected)
+
+    def _grid(self, treatment: AbstractTreatment, last: float, finer: int) -> Grid:
+        """Return the steps of a course under a treatment up to a day, halved so often."""
+        if not treatment.states:
+            return time_grid(last, self.step * 0.5**finer)
+        return dosing_grid(treatment, np.array([max(last, self.step)]), finer=finer, longest=self.step)
 
 
 @final
@@ -140,7 +147,8 @@ class Mechanistic(AbstractModel):
                 "nobody was measured after baseline", do="give the twin a cohort with follow-up to learn from"
             )
         instrument = Instrument(self.disease, tuple(v.concept for v in outcomes))
-        population, covariance = _fit_population(instrument, cohort, outcomes)
+        step = longest_step(self.disease, float(np.max(cohort.times, where=_seen(cohort), initial=0.0)))
+        population, covariance = _fit_population(instrument, cohort, outcomes, step)
         sd = np.sqrt(np.diag(covariance))
         learned = tuple(
             Learned(name=p.name, value=value, sd=error, prior_mean=p.mean, prior_sd=p.sd)
@@ -157,6 +165,7 @@ class Mechanistic(AbstractModel):
                 *(p.assumption() for p in instrument.priors),
             ),
             learned=learned,
+            step=step,
         )
 
     def _usable(self, cohort: Cohort, k: int) -> bool:
@@ -164,11 +173,11 @@ class Mechanistic(AbstractModel):
 
 
 def _fit_population(
-    instrument: Instrument, cohort: Cohort, outcomes: tuple[Variable, ...]
+    instrument: Instrument, cohort: Cohort, outcomes: tuple[Variable, ...], step: float
 ) -> tuple[Float[np.ndarray, " parameter"], Float[np.ndarray, "parameter parameter"]]:
     """Maximise the Laplace marginal posterior of the population parameters."""
     data = observe(instrument, cohort, outcomes, pad=True)
-    grid = time_grid(float(np.max(cohort.times, where=_seen(cohort), initial=0.0)))
+    grid = time_grid(float(np.max(cohort.times, where=_seen(cohort), initial=0.0)), step)
     effects = _start(instrument, data)
 
     def objective(population: np.ndarray) -> tuple[float, np.ndarray]:

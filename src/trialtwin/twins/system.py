@@ -1,6 +1,6 @@
 """A disease under a treatment, as one dynamical system of one patient."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from trialtwin.core.errors import MismatchError
-from trialtwin.core.treatment import AbstractTreatment, no_doses
+from trialtwin.core.treatment import AbstractTreatment, NoTreatment, no_doses
 from trialtwin.core.variables import Declared
 from trialtwin.diseases.base import AbstractDisease, Mechanism
 from trialtwin.engine.grid import Grid, align
@@ -160,15 +160,18 @@ def require_acts(mechanisms: tuple[Mechanism, ...], treatment: AbstractTreatment
             )
 
 
-def dosing_grid(treatment: AbstractTreatment, outputs: Float[np.ndarray, " time"], *, finer: int = 0) -> Grid:
-    """Return a grid for a disease under a treatment: steps of 14 days, shorter where the treatment moves fast.
+def dosing_grid(
+    treatment: AbstractTreatment, outputs: Float[np.ndarray, " time"], *, finer: int = 0, longest: float = SMOOTH
+) -> Grid:
+    """Return a grid for a disease under a treatment: steps of 14 days, shorter where either moves fast.
 
     The fastest rate ρ of the treatment is read from its Jacobian in a typical patient after a dose; steps are at most
-    1.5/ρ, which explicit methods need to be stable, and start at 0.3/ρ after a dose. ``finer`` halves them so often.
+    1.5/ρ, which explicit methods need to be stable, and start at 0.3/ρ after a dose. ``longest`` is what the disease
+    allows, in days; ``finer`` halves steps so often.
     """
-    rate = _fastest(treatment)
+    rate = _fastest_of_treatment(treatment)
     halved = 0.5**finer
-    longest = min(SMOOTH, 1.5 / rate if rate > 0 else SMOOTH) * halved
+    longest = min(SMOOTH, longest, 1.5 / rate if rate > 0 else SMOOTH) * halved
     first = min(longest, 0.3 / rate * halved) if rate > 0 else longest
     doses = treatment.doses if len(treatment.inputs) else None
     return align(doses, outputs, inputs=len(treatment.inputs), longest=longest, first=first)
@@ -179,7 +182,19 @@ def typical(declared: tuple[Declared, ...]) -> Mapping[str, Array]:
     return {d.concept: jnp.asarray(d.centre) for d in declared}
 
 
-def _fastest(treatment: AbstractTreatment) -> float:
+def typical_person(disease: AbstractDisease) -> Person:
+    """Return an untreated patient at the prior means, with covariates at the values that missing ones enter as."""
+    population = {prior.name: jnp.asarray(prior.mean) for prior in disease.priors}
+    return Person(disease.individual(population, jnp.zeros(len(disease.effects)), typical(disease.declared)), ())
+
+
+def fastest(disease: AbstractDisease) -> float:
+    """Return the fastest rate of a disease, per day: the largest eigenvalue of its Jacobian in a typical patient."""
+    course, person = Course(disease, NoTreatment()), typical_person(disease)
+    return _largest(lambda state: course.flow(jnp.zeros(()), state, (), person), course.initial(person))
+
+
+def _fastest_of_treatment(treatment: AbstractTreatment) -> float:
     """Return the largest eigenvalue of a treatment's Jacobian, per day, in a typical patient after a dose."""
     if not treatment.states:
         return 0.0
@@ -190,10 +205,15 @@ def _fastest(treatment: AbstractTreatment) -> float:
         amounts = np.zeros(len(treatment.inputs))
         amounts[np.asarray(treatment.doses.input)] = np.asarray(treatment.doses.amount)
         start = treatment.receive(start, tuple(jnp.asarray(a) for a in amounts), person)
+    return _largest(lambda state: treatment.flow(jnp.zeros(()), state, rates, person), start)
 
-    def flow(state: State) -> State:
-        return tuple(jnp.asarray(y, dtype=float) for y in treatment.flow(jnp.zeros(()), state, rates, person))
 
-    rows = jax.jit(jax.jacfwd(flow))(start)
+def _largest(flow: Callable[[State], State], start: State) -> float:
+    """Return the largest eigenvalue of a flow's Jacobian."""
+
+    def as_floats(state: State) -> State:
+        return tuple(jnp.asarray(y, dtype=float) for y in state)
+
+    rows = jax.jit(jax.jacfwd(lambda state: as_floats(flow(state))))(as_floats(start))
     matrix = np.array([[float(cell) for cell in row] for row in rows])
     return float(np.abs(np.linalg.eigvals(matrix)).max())
