@@ -1,6 +1,7 @@
 """The command: a trial of the user's own, what is written, and errors before any work."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ from typer.testing import CliRunner
 
 from trialtwin.cli.app import app
 from trialtwin.core.errors import ConfigError, MismatchError
+from trialtwin.study.replay.load import parse_trial
+from trialtwin.study.replay.observe import mean_change
+from trialtwin.study.replay.parameters import shipped_calibration
+from trialtwin.study.replay.predict import asked_rows, predict
+from trialtwin.study.replay.simulate import EngineSimulator
 
 TRIAL = """
 id = "MY-TRIAL"
@@ -32,6 +38,12 @@ name = "lecanemab"
 n = 120
 drug = "lecanemab"
 regimen = "10 mg/kg over 1h q2w x 39"
+"""
+
+
+SUBGROUP_READOUTS = """stat = "change", value = -1.0 },
+    { arm = "lecanemab", endpoint = "CDR-SB", week = 26, stat = "diff_vs_placebo", value = -0.3, \
+population = "APOE4 noncarrier" },
 """
 
 
@@ -119,3 +131,41 @@ def test_aria_that_no_file_tells_of_is_listed_not_taken_as_zero(trial: Path, tmp
     assert "no risk of ARIA-E in the drug" in Path(said["report"]).read_text()
     score = [n for n in numbers if (n["arm"], n["endpoint"], n["stat"]) == ("lecanemab", "CDR-SB", "diff_vs_placebo")]
     assert all(n["expected"] < 0 for n in score)  # an effect on symptoms
+
+
+def test_a_subgroup_that_nobody_belongs_to_is_listed_not_averaged(trial: Path, tmp_path: Path) -> None:
+    """One arm enrols homozygotes only: no share among its noncarriers, and no difference in them."""
+    text = TRIAL.replace("visits = [13, 26, 39, 52, 65, 78]", "visits = [26]").replace("week = 78", "week = 26")
+    text = text.replace('stat = "change", value = -1.0 },', SUBGROUP_READOUTS)
+    trial.write_text(text + "population = { apoe4 = { noncarrier = 0, heterozygote = 0, homozygote = 1 } }\n")
+    done = _run(str(trial), "--out", str(tmp_path), "--patients", "32", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    numbers = json.loads(Path(said["predictions"]).read_text())
+    aria = {(n["arm"], n["population"]) for n in numbers if n["endpoint"] == "ARIA-E"}
+    assert ("placebo", "APOE4 noncarrier") in aria
+    assert {who for arm, who in aria if arm == "lecanemab"} == {"all", "APOE4 homozygote"}
+    told = {n["population"] for n in numbers if n["stat"] == "diff_vs_placebo" and n["observed"] is not None}
+    assert "APOE4 noncarrier" not in told
+    assert "is &#39;APOE4 noncarrier&#39;" in Path(said["report"]).read_text()
+
+
+def test_a_subgroup_is_told_among_the_patients_of_each_arm() -> None:
+    """A difference in homozygotes is that of the two arms' own homozygotes, who differ where the arms do."""
+    ages = "[population]\nage = { mean = 72, sd = 7 }\n\n[population.scores]"
+    own = 'regimen = "10 mg/kg over 1h q2w x 39"\npopulation = { apoe4 = { carrier = 0.9 } }'
+    text = TRIAL.replace("[population.scores]", ages).replace('regimen = "10 mg/kg over 1h q2w x 39"', own)
+    found = parse_trial(text.replace("visits = [13, 26, 39, 52, 65, 78]", "visits = [26, 78]"), where="x.toml")
+    simulator = EngineSimulator(seed=1, patients=64)
+    calibration = shipped_calibration()
+    row = next(row for row in asked_rows(found) if row.difference and row.readout.week == 26)
+    told = predict([replace(row, subgroup="APOE4 homozygote")], simulator, calibration)[0]
+    values = calibration.natural()
+    links = simulator.links(values)
+
+    def change(arm: str) -> float:
+        courses = simulator.courses(found, "all", found.arm(arm), values)  # type: ignore[arg-type]
+        both = courses.entry.alleles == 2
+        return mean_change(courses, "CDR-SB", 26, both, links)
+
+    assert told.expected == pytest.approx(change("lecanemab") - change("placebo"), abs=1e-12)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from trialtwin.study.replay.entry import Entry
 from trialtwin.study.replay.observe import Courses, Link, mean_change, members, share
 from trialtwin.study.replay.parameters import CALIBRATED_DRUGS, NAMES, PARAMETERS, SPREADS, natural
 from trialtwin.study.replay.readouts import Row
@@ -32,6 +33,9 @@ class Simulator(Protocol):
 
     def events(self, trial: Trial, arm: Arm) -> frozenset[str]:
         """Return which kinds of ARIA are known of an arm."""
+
+    def entry(self, trial: Trial, population: str, arm: Arm) -> Entry:
+        """Return the patients of a population in an arm, as they enter."""
 
     def links(self, values: Mapping[str, float]) -> Mapping[str, Link]:
         """Return the links of the clinical scales."""
@@ -92,9 +96,7 @@ def _number(row: Row, simulator: Simulator, values: Mapping[str, float]) -> tupl
     """Return a row's expectation, the drug's part, the change in the other arm, and the subgroup's share."""
     r, name = row.readout, row.endpoint.name
     courses = simulator.courses(row.trial, row.population, row.arm, values)
-    chosen = members(courses.entry, row.subgroup)
-    if chosen is None:
-        chosen = np.ones(len(courses.entry), dtype=bool)
+    chosen = _chosen(courses.entry, row.subgroup)
     fraction = float(chosen.mean())
     if r.stat == "proportion":
         return share(courses, name, r.week, chosen), 0.0, 0.0, fraction
@@ -105,12 +107,19 @@ def _number(row: Row, simulator: Simulator, values: Mapping[str, float]) -> tupl
     if row.against.name == row.arm.name:  # an arm without a control: what it would be untreated is not needed
         return change, 0.0, change, fraction
     other = simulator.courses(row.trial, row.population, row.against, values)
-    untreated = mean_change(other, name, r.week, chosen, links)
+    # the other arm may have patients of its own
+    untreated = mean_change(other, name, r.week, _chosen(other.entry, row.subgroup), links)
     effect = (change - untreated) * (1.0 if courses.symptomatic else _beyond(name, values))
     change = untreated + effect
     if r.stat == "relative_slowing":
         return -effect / untreated, -effect / untreated, untreated, fraction
     return (effect if row.difference else change), effect, untreated, fraction
+
+
+def _chosen(entry: Entry, subgroup: str) -> Bool[np.ndarray, " patient"]:
+    """Tell which patients belong to a row's subgroup: all where it has none."""
+    chosen = members(entry, subgroup)
+    return np.ones(len(entry), dtype=bool) if chosen is None else chosen
 
 
 def _beyond(name: str, values: Mapping[str, float]) -> float:

@@ -91,8 +91,8 @@ def replay(
 ) -> Replayed:
     """Foretell a trial with a calibration."""
     published, left = rows_of([trial])
-    published, unknown = known(published, simulator.events)
-    asked, silent = known(asked_rows(trial), simulator.events)
+    published, unknown = known(published, simulator.events, simulator.entry)
+    asked, silent = known(asked_rows(trial), simulator.events, simulator.entry)
     found = predict([*asked, *published], simulator, calibration, progress)
     return Replayed(trial, tuple(found[: len(asked)]), tuple(found[len(asked) :]), (*left, *unknown, *_once(silent)))
 

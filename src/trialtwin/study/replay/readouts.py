@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from trialtwin.core.errors import DataError
 from trialtwin.study.load import explain
 from trialtwin.study.replay.endpoints import Endpoint, canonical, endpoint
-from trialtwin.study.replay.observe import SUBGROUPS
+from trialtwin.study.replay.entry import Entry
+from trialtwin.study.replay.observe import SUBGROUPS, members
 from trialtwin.study.replay.spec import Arm, Readout, Trial
 
 MAIN = "all"
@@ -138,16 +139,33 @@ def rows_of(trials: Sequence[Trial]) -> tuple[list[Row], list[LeftOut]]:
     return rows, left
 
 
-def known(rows: Sequence[Row], events: Callable[[Trial, Arm], frozenset[str]]) -> tuple[list[Row], list[LeftOut]]:
-    """Leave out ARIA of a kind of which the drug's file says nothing."""
+def known(
+    rows: Sequence[Row],
+    events: Callable[[Trial, Arm], frozenset[str]],
+    entry: Callable[[Trial, str, Arm], Entry],
+) -> tuple[list[Row], list[LeftOut]]:
+    """Leave out ARIA of a kind of which the drug's file says nothing, and subgroups that nobody belongs to."""
     kept, left = [], []
     for row in rows:
-        name = row.endpoint.name
+        name, reason = row.endpoint.name, ""
         if row.endpoint.kind == "aria" and name not in events(row.trial, row.arm):
-            left.append(LeftOut(row.trial.id, row.readout, f"no risk of {name} in the drug's file"))
+            reason = f"no risk of {name} in the drug's file"
+        elif empty := _without_members(row, entry):
+            reason = f"no virtual patient of arm {empty!r} is {row.subgroup!r}"
+        if reason:
+            left.append(LeftOut(row.trial.id, row.readout, reason))
         else:
             kept.append(row)
     return kept, left
+
+
+def _without_members(row: Row, entry: Callable[[Trial, str, Arm], Entry]) -> str:
+    """Return the first arm behind a row in which nobody belongs to its subgroup; empty where there is none."""
+    for arm in (row.arm,) if row.readout.stat == "proportion" else (row.arm, row.against):
+        chosen = members(entry(row.trial, row.population, arm), row.subgroup)
+        if chosen is not None and not chosen.any():
+            return arm.name
+    return ""
 
 
 def informs(row: Row) -> bool:

@@ -87,7 +87,7 @@ def run_replay(asked: Asked, folder: Path, *, render: Render, advance: Advance, 
     if asked.calibrate or asked.leave_one_out:
         start = _given(asked).vector  # where the search begins; where it ends does not depend on it
         fitted = calibrate(
-            known(rows_of(trials)[0], simulator.events)[0],
+            known(rows_of(trials)[0], simulator.events, simulator.entry)[0],
             simulator,
             start=start,
             progress=lambda i, n: advance("calibrate", i, n),
