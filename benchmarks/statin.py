@@ -8,7 +8,7 @@
 A cell is a number of controls, a share of them from the treated cluster, a window (days before treatment / all days)
 and a seed: 200 treated units and the controls, drawn three times (test, validation, training). Each cell is a file of
 its own, written when it is done. Two estimands: the published one, outcome seen minus outcome expected untreated, whose
-error cannot fall below E|N(0, 0.1)| = 0.0798 but by chance, and a denoised one.
+error is at least E|N(0, 0.1)| = 0.0798 on average where the expectation does not use that outcome, and a denoised one.
 """
 
 import argparse
