@@ -7,8 +7,9 @@ import pytest
 
 from trialtwin.core.dossier import Dossier
 from trialtwin.core.errors import ConfigError, DataError, MismatchError, TrialTwinError
+from trialtwin.diseases.registry import find_disease
 from trialtwin.report.html import render
-from trialtwin.study.treat.patients import cohort_of, read_patients, virtual_patients
+from trialtwin.study.treat.patients import GENOTYPES, cohort_of, read_patients, virtual_patients
 from trialtwin.study.treat.run import Question, Treated, ask, treat, write
 from trialtwin.study.treat.spec import NONE, make_spec, parse_candidate
 
@@ -169,13 +170,42 @@ def test_an_event_that_nobody_carries_cannot_be_weighed() -> None:
         ("id,sex\na,X\n", "sex is 'X'"),
         ("id,CDR-SB\na,19\n", "CDR-SB = 19 is out of range"),
         ("id,age\n", "there are no patients"),
+        ("id,APOE4\na,0.5\n", "APOE4 = 0.5 is no number of alleles"),
+        ("id,weight,WT\na,70,71\n", "columns 'weight' and 'WT' both say weight"),
+        ("id,subject\na,b\n", "columns 'id' and 'subject' both say id"),
     ],
 )
 def test_bad_patients_are_refused_with_their_place(asked: Question, tmp_path: Path, table: str, words: str) -> None:
     path = tmp_path / "patients.csv"
     path.write_text(table)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises((DataError, MismatchError), match=words):
         read_patients(path, asked.disease, asked.also)
+
+
+def test_risk_of_an_unknown_genotype_is_that_of_the_genotypes_mixed() -> None:
+    """Not that of a patient with 0.72 alleles: risk is no straight line in their number."""
+    asked = question(candidates=[parse_candidate("lecanemab")], pathways=False, draws=64)
+    cohort = cohort_of({"id": ["unknown", *"012"], "APOE4": [None, 0, 1, 2]}, asked.disease, asked.also, where="here")
+    risk = treat(asked, cohort).simulated.risk["lecanemab"]["ARIA-E"].mean(axis=0)
+    mixed = float(np.dot(GENOTYPES, risk[1:]))
+    assert risk[0] == pytest.approx(mixed, rel=0.1)  # exposures of 64 draws: about 3 %
+    assert mixed > 1.2 * risk[1:] @ np.array([0.28, 0.72, 0.0])
+
+
+def test_the_good_way_of_an_endpoint_is_known() -> None:
+    """Scores of ability and measurements that fall with disease are better higher, all others lower, unless told."""
+    for disease, endpoint, higher in (
+        ("alzheimer", "CDR-SB", False),
+        ("alzheimer", "iADRS", True),
+        ("alzheimer", "amyloid-PET", False),
+        ("alzheimer", "Aβ42/40", True),
+        ("hiv", "HIV-RNA", False),
+        ("hiv", "CD4", True),
+    ):
+        spec = make_spec(disease=disease, endpoint=endpoint, candidates=[parse_candidate("x")])
+        assert spec.higher_is_better(find_disease(disease)) is higher, endpoint
+    told = make_spec(disease="hiv", endpoint="CD4", better="lower", candidates=[parse_candidate("x")])
+    assert not told.higher_is_better(find_disease("hiv"))
 
 
 def test_patients_unlike_the_calibration_trials_are_named(asked: Question) -> None:

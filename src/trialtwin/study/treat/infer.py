@@ -16,6 +16,7 @@ from trialtwin.diseases.alzheimer import Alzheimer
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.infer.importance import Proposal
 from trialtwin.study.replay.parameters import NAMES, natural, shipped_calibration
+from trialtwin.study.treat.patients import GENOTYPES
 from trialtwin.twins.course import Instrument, Observations, declared_covariates, observe, time_grid
 from trialtwin.twins.posterior import infer, propose, require_inferred, require_worth, sample_effects
 
@@ -58,7 +59,8 @@ def draw_patients(
     """Draw patients' own parameters given what is known of them, over 16 draws of the population in turn.
 
     A patient of whom little is known is drawn from the population; every score at entry narrows the draws by Bayes'
-    rule, by importance sampling around the most probable values.
+    rule, by importance sampling around the most probable values. An unknown APOE4 genotype is drawn as trials enrol;
+    other unknown covariates enter as their typical value.
 
     Raises
     ------
@@ -88,6 +90,8 @@ def draw_patients(
     lanes = np.stack(effects, axis=1).reshape(per * POPULATIONS * n, instrument.dimension)
     world = np.tile(np.repeat(np.arange(POPULATIONS), n), per)
     known = {concept: np.tile(column, per * POPULATIONS) for concept, column in covariates.items()}
+    if "APOE4" in known:
+        known["APOE4"] = _genotypes(cohort, known["APOE4"].reshape(-1, n), seed).ravel()
     models = _calibrated(disease, rng, world)
     named = {p.name: jnp.asarray(worlds[world, i]) for i, p in enumerate(disease.priors)}
     own = {d.concept: jnp.asarray(known[d.concept]) for d in disease.declared}
@@ -97,6 +101,19 @@ def draw_patients(
         shift, log_spread, _ = worlds[world][:, len(disease.priors) + 3 * s :][:, :3].T
         offsets[concept] = shift + np.exp(log_spread) * lanes[:, k + s]
     return Draws(disease, models, individuals, known, offsets, world)
+
+
+def _genotypes(cohort: Cohort, alleles: Float[np.ndarray, "draw patient"], seed: int) -> np.ndarray:
+    """Give patients of unknown APOE4 a genotype a draw, with the shares of trials: risk is no straight line in it."""
+    given = next(
+        (column for v, column in zip(cohort.variables, cohort.covariates.T, strict=True) if v.concept == "APOE4"), None
+    )
+    unknown = np.ones(len(cohort), dtype=bool) if given is None else np.isnan(given)
+    rng = np.random.default_rng([seed, 4])
+    draws = len(alleles)
+    order = rng.permuted(np.tile(np.arange(draws), (len(cohort), 1)), axis=1).T  # even shares in each patient
+    drawn = np.searchsorted(np.cumsum(GENOTYPES)[:2], (order + rng.random(order.shape)) / draws)
+    return np.where(unknown, drawn, alleles)
 
 
 @eqx.filter_jit

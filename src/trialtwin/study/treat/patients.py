@@ -53,7 +53,7 @@ def read_patients(path: Path, disease: AbstractDisease, also: Sequence[Declared]
     DataError
         If the file cannot be read, has no patients, or a cell is not what its column is.
     MismatchError
-        If a column is not known; the message lists those that are.
+        If a column is not known, with those that are; or if two columns say the same.
     """
     if not path.is_file():
         raise DataError(f"no file {path}", do="give a CSV or Parquet file of patients")
@@ -75,11 +75,18 @@ def cohort_of(
             concepts |= dict.fromkeys(names, concept)
     named: dict[str, Sequence[object]] = {}
     ids: Sequence[object] | None = None
+    meant: dict[str, str] = {}
     for name, cells in columns.items():
-        if _plain(name) in ID:
+        concept = "id" if _plain(name) in ID else concepts.get(_plain(name), "")
+        if concept and concept in meant:
+            raise MismatchError(
+                f"columns {meant[concept]!r} and {name!r} both say {concept}", where=where, do="leave one of them out"
+            )
+        meant[concept] = name
+        if concept == "id":
             ids = cells
-        elif _plain(name) in concepts:
-            named[concepts[_plain(name)]] = cells
+        elif concept:
+            named[concept] = cells
         else:
             raise MismatchError(
                 f"column {name!r} is not known",
@@ -93,6 +100,7 @@ def cohort_of(
     names = tuple(str(i) for i in ids) if ids is not None else tuple(f"patient {i + 1}" for i in range(n))
     variables = tuple(_variable(d) for c, d in declared.items() if c in named)
     covariates = [_covariate(named[v.concept], v, names, where) for v in variables]
+    _require_alleles(variables, covariates, names, where)
     scores = [concept for concept in named if concept in disease.scales and concept not in declared]
     values = np.full((n, 1, len(scores)), np.nan)
     outcomes = []
@@ -161,6 +169,21 @@ def _variable(declared: Declared) -> Variable:
         return Variable(declared.concept, kind=Kind.CATEGORICAL, levels=levels, concept=declared.concept)
     low, high = PLAUSIBLE.get(declared.concept, (None, None))
     return Variable(declared.concept, lower=low, upper=high, concept=declared.concept)
+
+
+def _require_alleles(
+    variables: Sequence[Variable], columns: Sequence[np.ndarray], ids: Sequence[str], where: str
+) -> None:
+    """Refuse a number of APOE4 alleles that is not 0, 1 or 2; unknown is an empty cell."""
+    for variable, column in zip(variables, columns, strict=True):
+        if variable.concept != "APOE4":
+            continue
+        for i in map(int, np.flatnonzero(np.isfinite(column) & (column != np.round(column)))):
+            raise DataError(
+                f"APOE4 = {column[i]:g} is no number of alleles",
+                where=f"{where}, {ids[i]}",
+                do="give 0, 1 or 2, or leave the cell empty",
+            )
 
 
 def _covariate(cells: Sequence[object], variable: Variable, ids: Sequence[str], where: str) -> np.ndarray:

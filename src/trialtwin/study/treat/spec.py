@@ -21,6 +21,7 @@ from trialtwin.twins.system import require_acts
 NONE = "no treatment"
 DAYS_PER_WEEK = 7.0
 ENDPOINTS = {"alzheimer": "CDR-SB", "alzheimer-cao": "CDR-SB", "diabetes": "HbA1c"}
+HIGHER = ("Aβ42/40", "CD4")  # measurements that fall as the disease goes on
 
 
 class Dose(Part):
@@ -87,11 +88,16 @@ class TreatSpec(Part):
         return name
 
     def higher_is_better(self, disease: AbstractDisease) -> bool:
-        """Tell which way of the endpoint is good: as said, or as the scale's link to severity goes."""
+        """Tell which way of the endpoint is good: as said, or as the scale's link to severity goes.
+
+        A measurement that is no function of severity is better lower, but for those named in ``HIGHER``.
+        """
         if self.better != "auto":
             return self.better == "higher"
         scale = disease.scales[self.endpoint_of(disease)]
-        return isinstance(scale, LogisticScale) and sum(weight for weight, _, _ in scale.terms) < 0
+        if isinstance(scale, LogisticScale):
+            return sum(weight for weight, _, _ in scale.terms) < 0
+        return self.endpoint_of(disease) in HIGHER
 
 
 def parse_candidate(text: str) -> Candidate:
