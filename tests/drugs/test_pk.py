@@ -120,6 +120,23 @@ def test_a_single_dose_has_its_own_peak() -> None:
     assert float(therapy.exposure(person(therapy))) == pytest.approx(20.0)
 
 
+@pytest.mark.parametrize(
+    ("regimen", "highest"),
+    [
+        ("100 mg over 5h q2d x 9 then 100 mg over 5h q4d", "100 mg over 5h q2d"),  # kept up more rarely
+        ("50 mg over 5h q2d x 9 then 100 mg over 5h q2d", "100 mg over 5h q2d"),  # titrated
+        ("100 mg IV over 5h q2d x 9 then 100 mg SC q2d", "100 mg over 5h q2d"),
+        ("100 mg SC q2d x 9 then 100 mg IV over 5h q2d x 9 then 50 mg SC q2d", "100 mg over 5h q2d"),
+        ("100 mg SC q2d x 9 then 10 mg IV over 5h q2d", "100 mg SC q2d"),
+        ("300 mg over 5h then 10 mg over 5h q2d at day 2", "300 mg over 5h"),
+    ],
+)
+def test_the_highest_phase_of_a_regimen_counts(regimen: str, highest: str) -> None:
+    """Whatever its place in the regimen and its route."""
+    found, alone = prescribe(parse_drug(PAGE), regimen, until=90.0), prescribe(parse_drug(PAGE), highest, until=90.0)
+    assert float(found.exposure(person(found))) == pytest.approx(float(alone.exposure(person(alone))), rel=1e-12)
+
+
 positive = st.floats(1e-3, 1e2)
 
 

@@ -42,6 +42,10 @@ EQUAL = {
     "5 mg qw x 2; 10 mg qw x 2": "5 mg qw x 2 then 10 mg qw x 2",
     "2 U/h for 1 day": "48 U/day for 24 h",
     "10 mg q2w until week 76": "10 mg q2w for 76 weeks",
+    "3 MU qd x 3": "3000000 IU qd x 3",
+    "500 mU/h for 1 day": "12 U/day for 24 h",
+    "10 mg monthly x 3": "10 mg every 1 months x 3",
+    "300 mg then 75 mg qd x 3 at day 1": "300 mg qd x 1 then 75 mg qd x 3",
 }
 
 
@@ -104,6 +108,8 @@ BAD = {
     "10 mg q2w x 3 for 4 weeks": ("10", "do not fit"),
     "10 mg/day over 1h": ("over", "steady"),
     "10 mg @ q2w": ("@", "frequency"),
+    "300 mg then 75 mg qd": ("then", "when the next phase starts"),
+    "10 Mu qd": ("Mu", "a million"),
 }
 
 
@@ -126,6 +132,7 @@ def test_an_error_points_at_the_word(text: str) -> None:
         ("10 mg x 1 then 1 mg/kg", "frequency"),
         ("10 mg qd x 1 then 1 mg/kg qd x 1", "mixes units"),
         ("10 mg over 3 weeks q2w x 2", "never ends"),
+        ("10 mg qd x 1000000000", "at most 100000"),
     ],
 )
 def test_phases_that_do_not_fit_are_refused(text: str, why: str) -> None:

@@ -9,7 +9,8 @@ A prescription is one or more phases joined by ``then``::
 - frequency: ``q2w``, ``q12h``, ``qd``, ``bid``, ``tid``, ``qw``, ``every 2 weeks``; without one, a single dose;
 - ``for 76 weeks`` and ``until week 76`` give doses at all times before that end, and none at it.
 
-A phase starts one interval after the last dose of the phase before it, unless ``at`` says when.
+A phase starts one interval after the last dose of the phase before it, unless ``at`` says when; after a single dose,
+which has no interval, it must.
 """
 
 import math
@@ -30,8 +31,8 @@ MASSES: dict[str, tuple[str, float]] = {
     "ng": ("mg", 1e-6),
     "u": ("U", 1.0),
     "iu": ("U", 1.0),
-    "mu": ("U", 1e-3),
 }
+_LETTER_CASE = {"mU": ("U", 1e-3), "MU": ("U", 1e6)}  # a thousandth or a million: the case of a letter tells
 ROUTES = ("IV", "SC", "PO", "TD", "IM")
 FREQUENCIES = {"qd": 1.0, "od": 1.0, "daily": 1.0, "bid": 0.5, "tid": 1 / 3, "qid": 0.25, "qod": 2.0}
 FREQUENCIES |= {"qw": 7.0, "weekly": 7.0, "biweekly": 14.0, "monthly": DURATIONS["month"]}
@@ -84,6 +85,8 @@ def parse_regimen(text: str) -> Regimen:
         reader.accept("then")
         if phase.open and not _says_when(reader):
             reader.refuse(joint, "the phase before this word has no end", ("x 3", "for 12 weeks", "until week 12"))
+        if not (phase.steady or phase.interval) and not _says_when(reader):
+            reader.refuse(joint, "a single dose does not say when the next phase starts", ("at day 1", "at week 4"))
         start += phase.length
     return _checked(reader, phases)
 
@@ -141,9 +144,12 @@ def _unit(reader: Reader) -> tuple[str, float, bool, float]:
     """Read ``mg``, ``mg/kg`` or ``mg/24h``: the base unit, factor, whether per kg, and doses a day (0: not steady)."""
     token = reader.peek
     mass, *per = token.low.split("/")
-    if mass not in MASSES or mass == "kg":
+    known = MASSES | {word.lower(): value for word, value in _LETTER_CASE.items() if word == token.text.split("/")[0]}
+    if mass == "mu" and mass not in known:
+        reader.refuse(token, "a thousandth of a unit or a million of them?", tuple(_LETTER_CASE))
+    if mass not in known or mass == "kg":
         reader.refuse(token, "expected the unit of the dose", ("mg", "g", "µg", "mg/kg", "µg/kg", "mg/day", "U"))
-    unit, factor = MASSES[mass]
+    unit, factor = known[mass]
     per_kg = bool(per) and per[0] == "kg"
     rest = per[1:] if per_kg else per
     rate = {"day": 1.0, "d": 1.0, "24h": 1.0, "h": 24.0, "12h": 2.0, "week": 1 / 7}

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from trialtwin.core.errors import ConfigError
-from trialtwin.drugs.words import HOUR
+from trialtwin.drugs.words import HOUR, MONTH
 
 EPSILON = 1e-9
+MOST = 100_000  # doses of a phase: one an hour for eleven years
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Phase:
             raise ConfigError(f"durations of {self.duration:g} and {self.interval:g} days", do="give none below zero")
         if self.count is not None and self.count < 1:
             raise ConfigError(f"{self.count} doses", do="give at least one, or leave the phase out")
+        if self.count is not None and self.count > MOST:
+            raise ConfigError(f"{self.count} doses", do=f"give at most {MOST}, or no number where treatment has no end")
         if self.count != 1 and not self.interval > 0:
             raise ConfigError("repeated doses without an interval", do="say how often, such as q4w")
         if self.interval and self.duration > self.interval * (1 + EPSILON):
@@ -231,7 +234,7 @@ def _exact(value: float) -> str:
 
 def _span(days: float) -> str:
     """Write a duration in the largest unit in which it is a whole number, else in days."""
-    for words, factor in (("weeks", 7.0), ("days", 1.0), ("h", HOUR), ("min", 1 / 1440)):
+    for words, factor in (("weeks", 7.0), ("days", 1.0), ("months", MONTH), ("h", HOUR), ("min", 1 / 1440)):
         value = days / factor
         if value >= 1 - EPSILON and abs(value - round(value)) < EPSILON:
             return f"{round(value)} {words}"

@@ -21,7 +21,7 @@ from trialtwin.drugs.build import compartments, effect_of, inputs_of
 from trialtwin.drugs.drug import Drug
 from trialtwin.drugs.effect import Effect, Own
 from trialtwin.drugs.page import DoseRate
-from trialtwin.drugs.pk import AbstractPharmacokinetics, State, mean_concentration, steady_peak
+from trialtwin.drugs.pk import AbstractPharmacokinetics, Rates, State, mean_concentration, steady_peak
 from trialtwin.drugs.quantity import Scalar
 from trialtwin.drugs.regimen import parse_regimen
 from trialtwin.drugs.safety import AbstractHazard, hazards
@@ -42,11 +42,15 @@ class Person(NamedTuple):
 
 
 class Dosing(NamedTuple):
-    """The doses that make up a steady state: amount, interval and duration, or an amount a day where interval is 0."""
+    """The doses that make up a steady state: amount, interval and duration, or an amount a day where interval is 0.
+
+    ``place`` is the position of the input that they go into.
+    """
 
     amount: Scalar
     interval: Scalar
     duration: Scalar
+    place: Scalar
 
 
 @final
@@ -144,17 +148,16 @@ class Therapy(AbstractTreatment):
         return self.pk.drivers(state[: len(self.pk.states)], individual.pk)["concentration"]
 
     def exposure(self, individual: Person) -> Scalar:
-        """Return the highest concentration at steady state of the last doses of the regimen, µg/mL.
+        """Return the highest concentration at steady state of the regimen, µg/mL.
 
-        In closed form, without the target where there is one; the dose per day for a drug without concentrations.
+        Of several phases the one counts that is the highest in a typical patient: harm that comes early is not undone
+        by a lower dose later. In closed form, without the target where there is one; the dose per day for a drug
+        without concentrations.
         """
         rates = self.pk.linear(individual.pk)
-        depot = self.inputs[-1].endswith("depot")
-        amount, interval, duration = self.dosing
-        even = mean_concentration(rates, amount * individual.scale, depot=depot)
-        span = jnp.where(interval > 0, interval, 1.0)
-        peak = steady_peak(rates, amount * individual.scale, span, duration, depot=depot)
-        return jnp.where(interval > 0, peak, even)
+        dosing = self.dosing._replace(amount=self.dosing.amount * individual.scale)
+        found = [_peak(rates, dosing, depot=name.endswith("depot")) for name in self.inputs]
+        return found[0] if len(found) == 1 else jnp.where(dosing.place > 0, found[1], found[0])
 
 
 def prescribe(
@@ -211,7 +214,7 @@ def prescribe(
         rule=rule,
         hazards=risks,
         per_kg=np.array(float(plan.per_kg)),
-        dosing=_dosing(plan.phases[-1]),
+        dosing=_dosing(plan, pk, places),
     )
 
 
@@ -247,12 +250,37 @@ def _evened(plan: Regimen) -> Regimen:
     return Regimen(tuple(phases))
 
 
-def _dosing(phase: Phase) -> Dosing:
+def _dosing(plan: Regimen, pk: AbstractPharmacokinetics, places: tuple[int, ...]) -> Dosing:
+    """Return the doses of the phase whose concentrations are the highest in a typical patient; of equals the last."""
+    place = dict(zip(plan.routes, places, strict=True))
+    rows = [_row(phase, place[phase.route]) for phase in plan.phases]
+    last = rows[-1]
+    # phases with doses as the last one's, but smaller or rarer, need no look
+    rivals = {row for row in rows if row[2:] != last[2:] or row[0] > last[0] or row[1] < last[1]}
+    best = last
+    if rivals:
+        rates = pk.linear(pk.individual(jnp.zeros(len(pk.quantities.effects)), {}))
+        depots = tuple(name == "depot" for name in pk.inputs)
+        peaks = {row: float(_peak(rates, _as_arrays(row), depot=depots[int(row[3])])) for row in {last, *rivals}}
+        best = max(sorted(peaks), key=lambda row: (peaks[row], row == last))
+    return _as_arrays(best)
+
+
+def _row(phase: Phase, place: int) -> tuple[float, float, float, float]:
     if phase.steady:
-        values = (phase.amount, 0.0, 0.0)
-    else:
-        values = (phase.amount, phase.interval if phase.count != 1 else math.inf, phase.duration)
-    return Dosing(*(jnp.asarray(np.array(value, dtype=np.float64)) for value in values))
+        return (phase.amount, 0.0, 0.0, float(place))
+    return (phase.amount, phase.interval if phase.count != 1 else math.inf, phase.duration, float(place))
+
+
+def _as_arrays(row: tuple[float, float, float, float]) -> Dosing:
+    return Dosing(*(jnp.asarray(np.array(value, dtype=np.float64)) for value in row))
+
+
+def _peak(rates: Rates, dosing: Dosing, *, depot: bool) -> Scalar:
+    """Return the highest concentration at steady state of doses in mg."""
+    even = mean_concentration(rates, dosing.amount, depot=depot)
+    span = jnp.where(dosing.interval > 0, dosing.interval, 1.0)
+    return jnp.where(dosing.interval > 0, steady_peak(rates, dosing.amount, span, dosing.duration, depot=depot), even)
 
 
 def _doses(plan: Regimen, until: float | None, places: Mapping[str, int]) -> Doses:
