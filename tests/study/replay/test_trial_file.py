@@ -33,6 +33,12 @@ regimen = "10 mg/kg over 1h q2w x 26"
 """
 
 
+READOUT = (
+    'readouts = [{{ arm = "drug", endpoint = "CDR-SB", week = 52, stat = "change",'
+    " value = {value}, low = {low}, high = 1 }}]"
+)
+
+
 def test_shipped_trials_hold_what_the_calibration_needs() -> None:
     """Eleven descriptions, with the readouts that they are held against."""
     trials = shipped_trials()
@@ -52,6 +58,13 @@ def test_shipped_trials_hold_what_the_calibration_needs() -> None:
         ("sd = 1.3", "sd = -1.3", "population.scores.CDR-SB.sd"),
         ("n = 100\ndrug", "n = 100\ndrugs = 1\ndrug", "arms[1].drugs: no such key; did you mean 'drug'?"),
         ("visits = [26, 52]\n", "", "visits: missing; it is needed"),
+        ("mean = 3.0", "mean = nan", "population.scores.CDR-SB.mean: Input should be a finite number"),
+        ("sd = 1.3", "sd = inf", "population.scores.CDR-SB.sd: Input should be a finite number"),
+        ("[26, 52]", "[26, inf]", "visits[1]: Input should be a finite number"),
+        ("[26, 52]", "[26, 26]", "visits repeat: 26, 26"),
+        ("n = 100\n", "n = 100\ndropout = 1\n", "arms[0].dropout: Input should be less than 1"),
+        ('"amyloid_CL"]', f'"amyloid_CL"]\n{READOUT.format(value="nan", low=-1)}', "readouts[0].value is nan"),
+        ('"amyloid_CL"]', f'"amyloid_CL"]\n{READOUT.format(value=0, low=2)}', "low 2 is not below high 1"),
         ("min = 0.5", "min = 4", "mean 3 is not inside the entry criterion"),
         ("carrier = 0.6", "noncarrier = 0.6", "give carrier alone, or noncarrier, heterozygote and homozygote"),
         ('drug = "lecanemab"\n', "", "a regimen without a drug"),
@@ -106,6 +119,9 @@ def test_a_row_that_is_no_readout_is_named_by_line(tmp_path) -> None:  # type: i
         read_readouts(table)
     assert "stat" in str(caught.value)
     assert "diff_vs_placebo" in str(caught.value)
+    table.write_text(head + "X,drug,all,CDR-SB,52,change,nan,,,,\n")
+    with pytest.raises(DataError, match="a row without a number"):
+        read_readouts(table)
     table.write_text("trial,arm\nX,drug\n")
     with pytest.raises(DataError, match="lack population, endpoint"):
         read_readouts(table)

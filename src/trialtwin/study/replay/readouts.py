@@ -6,6 +6,7 @@ the reason, never dropped.
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,13 +90,20 @@ def read_readouts(path: Path) -> list[tuple[str, Readout]]:
         content = {_RENAMED.get(key, key): cell.strip() for key, cell in cells.items() if key and cell and cell.strip()}
         trial = content.pop("trial", "")
         try:
-            found.append((trial, Readout.model_validate(content)))
+            readout = Readout.model_validate(content)
         except ValidationError as error:
             raise DataError(
                 "a row that is no readout:\n" + explain(error, Readout),
                 where=f"{path}, line {line}",
                 do="correct it; columns are described in docs/replay.md",
             ) from error
+        if not math.isfinite(readout.value):
+            raise DataError(
+                f"a row without a number: value is {readout.value:g}",
+                where=f"{path}, line {line}",
+                do="leave the row out, or give its number",
+            )
+        found.append((trial, readout))
     return found
 
 

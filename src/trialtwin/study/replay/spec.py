@@ -1,8 +1,9 @@
 """The trial file: who entered a trial, what each arm was given, what was measured, and what was observed, as TOML."""
 
+import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from trialtwin.study.replay.endpoints import CL_PER_SUVR, canonical, endpoint_names
 from trialtwin.study.spec import Name, Part
@@ -19,10 +20,10 @@ class Law(Part):
     With ``min`` or ``max``, entry criteria cut the law; mean and SD remain those of the patients who entered.
     """
 
-    mean: float
-    sd: float = Field(gt=0)
-    min: float | None = Field(default=None, description="entry criterion: lowest value")
-    max: float | None = Field(default=None, description="entry criterion: highest value")
+    mean: FiniteFloat
+    sd: FiniteFloat = Field(gt=0)
+    min: FiniteFloat | None = Field(default=None, description="entry criterion: lowest value")
+    max: FiniteFloat | None = Field(default=None, description="entry criterion: highest value")
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -112,7 +113,7 @@ class Arm(Part):
     drug: str = ""
     regimen: str | dict[Genotype, str] = ""
     compare: str = Field(default="", description="arm that it is compared with; the trial's control where left out")
-    dropout: Share = Field(default=0.2, description="share without a value at the last visit")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="share without a value at the last visit")
     intensity: float = Field(default=1.0, gt=0, le=2, description="share of the prescribed doses that was given")
     aliases: tuple[str, ...] = Field(default=(), description="other names of the arm in tables of readouts")
     population: Population = Population()
@@ -142,7 +143,7 @@ class Readout(Part):
     arm: Name
     population: str = "all"
     endpoint: Name
-    week: float = Field(gt=0)
+    week: FiniteFloat = Field(gt=0)
     stat: Stat
     value: float
     se: float | None = Field(default=None, gt=0)
@@ -159,6 +160,12 @@ class Readout(Part):
         ),
     )
 
+    @model_validator(mode="after")
+    def _interval_in_order(self) -> Self:
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
+
 
 class Trial(Part):
     """A trial: title and sources, population, arms, visits, endpoints, and what was observed."""
@@ -171,7 +178,7 @@ class Trial(Part):
     group: str = Field(default="", description="trials of one group share their trial-level random effects")
     disease: str = "alzheimer"
     control: str = Field(description="arm against which differences are taken")
-    visits: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, description="weeks")
+    visits: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] = Field(min_length=1, description="weeks")
     endpoints: tuple[Name, ...] = Field(min_length=1)
     pet: Share = Field(default=1.0, description="share of patients with amyloid PET, where readouts do not say n")
     cl_per_suvr: float = Field(default=CL_PER_SUVR, gt=0, description="Centiloid per SUVR of the trial's tracer")
@@ -191,6 +198,11 @@ class Trial(Part):
         for part in self.subpopulations:
             if set(part.n) != set(names):
                 raise ValueError(f"n of subpopulation {part.name!r} must name each arm: {', '.join(names)}")
+        if len(set(self.visits)) != len(self.visits):
+            raise ValueError(f"visits repeat: {', '.join(f'{week:g}' for week in self.visits)}")
+        for place, readout in enumerate(self.readouts):
+            if not math.isfinite(readout.value):
+                raise ValueError(f"readouts[{place}].value is {readout.value:g}: leave out what was not published")
         for name in self.endpoints:
             if canonical(name) not in endpoint_names():
                 raise ValueError(f"no endpoint {name!r}; there are: {', '.join(endpoint_names())}")
