@@ -35,12 +35,13 @@ def treat_patients(
     with waiting("Loading the engine", silent=as_json):
         from trialtwin.report.html import render
         from trialtwin.study.treat.patients import read_patients, virtual_patients
-        from trialtwin.study.treat.run import ask, treat, write
+        from trialtwin.study.treat.run import ask, require_patients, treat, write
     asked = ask(spec, folder)
     if patients is not None:
         cohort = read_patients(patients, asked.disease, asked.also)
     else:
         cohort = virtual_patients(population, asked.disease, asked.also, seed=spec.seed)
+    require_patients(cards, cohort)
     who = f"--patients {patients.name}" if patients else f"--population {population}"
     command = f"trialtwin treat {question.name if question else '…'} {who} --seed {spec.seed}"
     with interruptible(), SilentProgress() if as_json else TerminalProgress() as progress:

@@ -10,7 +10,7 @@ from trialtwin.core.errors import ConfigError, DataError, MismatchError, TrialTw
 from trialtwin.diseases.registry import find_disease
 from trialtwin.report.html import render
 from trialtwin.study.treat.patients import GENOTYPES, cohort_of, read_patients, virtual_patients
-from trialtwin.study.treat.run import Question, Treated, ask, treat, write
+from trialtwin.study.treat.run import Question, Treated, ask, require_patients, treat, write
 from trialtwin.study.treat.spec import NONE, make_spec, parse_candidate
 
 CANDIDATES = ("lecanemab", "donepezil: 10 mg qd", "solanezumab", "verubecestat")
@@ -156,9 +156,12 @@ def test_numbers_out_of_range_are_refused_by_key(content: dict[str, object]) -> 
 
 
 def test_an_event_that_nobody_carries_cannot_be_weighed() -> None:
-    asked = question(candidates=[parse_candidate("donepezil")], weights={"ARIA-E": 1.0}, pathways=False, draws=16)
+    """Refused before any work, as is a card for a patient who is not there."""
     with pytest.raises(MismatchError, match="no candidate carries the event 'ARIA-E'"):
-        treat(asked, virtual_patients(1, asked.disease, asked.also, seed=1))
+        question(candidates=[parse_candidate("donepezil")], weights={"ARIA-E": 1.0})
+    asked = question(candidates=[parse_candidate("donepezil")])
+    with pytest.raises(DataError, match="no patient 'B' to write a card for"):
+        require_patients(["B"], cohort_of({"id": ["A"]}, asked.disease, asked.also, where="here"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """From draws to what is decided on: benefit, risk, their balance, and the chance that a candidate is the best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +46,7 @@ def decide(simulated: Simulated, weights: Mapping[str, float], threshold: float,
     MismatchError
         If a weight is given for an event that no candidate carries.
     """
-    carried = sorted({event for events in simulated.risk.values() for event in events})
-    unknown = [event for event in weights if event not in carried]
-    if unknown:
-        raise MismatchError(f"no candidate carries the event {unknown[0]!r}", where="weights", exists=carried)
+    require_carried(weights, {event for events in simulated.risk.values() for event in events})
     sign = 1.0 if higher_is_better else -1.0
     benefit, utility = [], []
     for name, scores in simulated.treated.items():
@@ -65,6 +62,19 @@ def decide(simulated: Simulated, weights: Mapping[str, float], threshold: float,
     best = np.stack([(winner == k).mean(axis=0) for k in range(worth.shape[2])], axis=1)
     names = (*simulated.treated, NONE)
     return Decided(names, gains, worth, best, (gains >= threshold).mean(axis=0))
+
+
+def require_carried(weights: Mapping[str, float], carried: Set[str]) -> None:
+    """Refuse a weight for an event that no candidate carries.
+
+    Raises
+    ------
+    MismatchError
+        With the events that there are.
+    """
+    unknown = [event for event in weights if event not in carried]
+    if unknown:
+        raise MismatchError(f"no candidate carries the event {unknown[0]!r}", where="weights", exists=sorted(carried))
 
 
 def interval(draws: Float[np.ndarray, "draw ..."]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

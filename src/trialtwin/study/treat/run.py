@@ -19,8 +19,8 @@ from trialtwin.core.treatment import AbstractTreatment
 from trialtwin.core.variables import Declared
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.study.treat.compose import write_card, write_dossier
-from trialtwin.study.treat.decide import Decided, decide, interval
-from trialtwin.study.treat.simulate import Advance, Simulated, simulate
+from trialtwin.study.treat.decide import Decided, decide, interval, require_carried
+from trialtwin.study.treat.simulate import Advance, Simulated, events_of, simulate
 from trialtwin.study.treat.spec import TreatSpec, disease_of, drugs_of, treatments
 
 CARDS = 20  # patients who get a card of their own, unless others are named
@@ -83,11 +83,14 @@ def ask(spec: TreatSpec, folder: Path | None = None) -> Question:
     Raises
     ------
     ConfigError, MismatchError
-        If the disease, the endpoint, a drug or a regimen is not what it must be.
+        If the disease, the endpoint, a drug or a regimen is not what it must be, or an event is weighed that no
+        candidate carries.
     """
     disease = disease_of(spec)
     spec.endpoint_of(disease)
-    return Question(spec, disease, treatments(spec, disease, folder), folder)
+    candidates = treatments(spec, disease, folder)
+    require_carried(spec.weights, {event for one in candidates.values() for event in events_of(one)})
+    return Question(spec, disease, candidates, folder)
 
 
 def treat(question: Question, cohort: Cohort, *, advance: Advance | None = None, command: str = "") -> Treated:
@@ -130,9 +133,7 @@ def write(
         If the folder cannot be made.
     """
     ids = treated.cohort.ids
-    unknown = [name for name in cards or () if name not in ids]
-    if unknown:
-        raise DataError(f"no patient {unknown[0]!r} to write a card for", do=f"there are {', '.join(ids[:10])} …")
+    require_patients(cards or (), treated.cohort)
     try:
         (folder / "cards").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -154,6 +155,22 @@ def write(
     write_bytes(folder / "dossier.json", treated.dossier.model_dump_json(indent=1).encode())
     write_bytes(folder / "report.html", render(treated.dossier).encode())
     return folder / "report.html", written
+
+
+def require_patients(cards: Sequence[str], cohort: Cohort) -> None:
+    """Refuse to write a card for a patient who is not there.
+
+    Raises
+    ------
+    DataError
+        With the first ten patients.
+    """
+    unknown = [name for name in cards if name not in cohort.ids]
+    if unknown:
+        raise DataError(
+            f"no patient {unknown[0]!r} to write a card for",
+            do=f"there are {', '.join(cohort.ids[:10])}{' …' * (len(cohort) > 10)}",
+        )
 
 
 def _digest(cohort: Cohort) -> str:

@@ -16,6 +16,7 @@ from trialtwin.core.treatment import AbstractTreatment, NoTreatment
 from trialtwin.core.variables import Declared
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.drugs.combination import risks
+from trialtwin.drugs.safety import AbstractHazard
 from trialtwin.explain.pathway import Decomposition, decompose
 from trialtwin.study.treat.infer import POPULATIONS, Draws, draw_patients
 from trialtwin.study.treat.spec import TreatSpec, visit_days
@@ -156,9 +157,18 @@ def _factors(treatment: AbstractTreatment, spec: TreatSpec) -> Float[np.ndarray,
     return np.maximum(0.0, rng.normal(1.0, spec.effect_spread, POPULATIONS))
 
 
+def events_of(treatment: AbstractTreatment) -> tuple[str, ...]:
+    """Return the adverse events that a treatment carries."""
+    return tuple(hazard.event for hazard in _hazards(treatment))
+
+
 def _risk_covariates(treatment: AbstractTreatment) -> tuple[Declared, ...]:
+    return tuple(d for hazard in _hazards(treatment) for d in hazard.declared)
+
+
+def _hazards(treatment: AbstractTreatment) -> tuple[AbstractHazard, ...]:
     own = treatment.individual(jnp.zeros(len(treatment.effects)), {})
-    return tuple(d for hazard, _ in risks(treatment, own) for d in hazard.declared)
+    return tuple(hazard for hazard, _ in risks(treatment, own))
 
 
 def _risks(
