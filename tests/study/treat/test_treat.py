@@ -124,6 +124,16 @@ def test_files_are_whole_and_cards_ask_nothing_of_the_network(
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".tmp"]
 
 
+def test_every_patient_has_a_card_of_their_own(tmp_path: Path) -> None:
+    """Identifiers that read the same as names of files do not write over one another."""
+    few = question(candidates=[parse_candidate("donepezil")], weeks=26, pathways=False, draws=16)
+    cohort = cohort_of({"id": ["a/b", "a-b", "A b"], "CDR-SB": [2, 3, 4]}, few.disease, few.also, where="here")
+    _, cards = write(few, treat(few, cohort), tmp_path, render=render)
+    assert [card.name for card in cards] == ["a-b.html", "a-b-2.html", "A-b-3.html"]
+    for name, card in zip(cohort.ids, cards, strict=True):
+        assert name in card.read_text()
+
+
 def test_provisional_numbers_are_marked_in_the_dossier(treated: Treated) -> None:
     marked = {group.twin: group.provisional for group in treated.dossier.assumptions}
     assert marked["alzheimer"] > 0

@@ -145,11 +145,11 @@ def write(
     write_bytes(folder / "results.json", content)
     with replacing(folder / "results.parquet") as path:
         table.write_parquet(path)
-    written = []
-    for name in cards or ids[:CARDS]:
+    written: list[Path] = []
+    for name in dict.fromkeys(cards or ids[:CARDS]):
         i = ids.index(name)
         card = write_card(treated.cohort, i, question.disease, question.spec, treated.simulated, treated.decided)
-        path = folder / "cards" / f"{_file_name(name)}.html"
+        path = folder / "cards" / f"{_file_name(name, [one.stem for one in written])}.html"
         write_bytes(path, render(card).encode())
         written.append(path)
     write_bytes(folder / "dossier.json", treated.dossier.model_dump_json(indent=1).encode())
@@ -177,5 +177,9 @@ def _digest(cohort: Cohort) -> str:
     return digest([*cohort.ids, np.nan_to_num(cohort.covariates, nan=-9e9), np.nan_to_num(cohort.values, nan=-9e9)])
 
 
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+def _file_name(name: str, taken: Sequence[str]) -> str:
+    """Return a patient's name as that of a file, numbered where another's reads the same (a/b and a-b)."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    used = {one.casefold() for one in taken}
+    numbered = (f"{plain}-{i}" for i in range(2, len(used) + 3))
+    return next(one for one in (plain, *numbered) if one.casefold() not in used)
