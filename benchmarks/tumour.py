@@ -69,7 +69,9 @@ def run_cell(arm: str, gamma: int, seed: int, sizes: tuple[int, int]) -> dict[st
     return {"arm": arm, "gamma": gamma, "seed": seed, "errors": errors, "asked": asked, "noise": noise} | seconds
 
 
-def run(folder: Path, arms: Sequence[str], gammas: Sequence[int], seeds: Sequence[int], *, resume: bool, quick: bool):
+def run(
+    folder: Path, arms: Sequence[str], gammas: Sequence[int], seeds: Sequence[int], *, resume: bool, quick: bool
+) -> None:
     """Run cells one at a time and write each as it is done."""
     folder.mkdir(parents=True, exist_ok=True)
     for arm in arms:
