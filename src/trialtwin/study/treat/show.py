@@ -90,7 +90,8 @@ def show_benefit(
         ),
         rows=tuple(rows),
         note="Against no treatment at the end of follow-up; above 0 is good. Intervals of the mean carry what is not"
-        " known of population, model and drug; those of one patient also what is not known of the patient.",
+        " known of population, model and drug; those of one patient also what is not known of the patient."
+        " Of drugs given together all doses count as given until the last drug has ended.",
     )
     figure = Figure(
         kind="forest",
