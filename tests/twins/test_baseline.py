@@ -19,9 +19,9 @@ from trialtwin.twins.baseline import (
     PRIOR_SD,
     Baseline,
     BaselineTwin,
-    _coefficients,
     _negative_log_evidence,
 )
+from trialtwin.twins.mixed_effects import posterior_coefficients
 
 KEY = jax.random.key(3)
 DAYS = np.array([0.0, 84.0, 168.0])
@@ -110,7 +110,7 @@ def test_independent_evidence_and_coefficients(twin: BaselineTwin, components: n
     covariance = D @ P @ D.T + told.own()
     evidence = stats.multivariate_normal(np.zeros(len(told.y)), covariance).logpdf(told.y)
     gain = P @ D.T @ np.linalg.inv(covariance)
-    mean, root, found = _coefficients(jnp.asarray(components), twin.curves[0].records)
+    mean, root, found = posterior_coefficients(jnp.asarray(components), twin.curves[0].records)
     assert float(found) == pytest.approx(evidence, rel=1e-8)
     np.testing.assert_allclose(mean, gain @ told.y, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(np.linalg.inv(root @ root.T), P - gain @ D @ P, rtol=1e-8, atol=1e-8)

@@ -187,14 +187,22 @@ def fit_factors(
     block = np.repeat(np.arange(len(widths)), widths)[used]
     given = given_cells((together[:, used] - centre) / scale, block, len(widths))
     state = _start(given, min(factors, len(together) - 1, len(used)))
-    state, trace = _climb(given, state, least_share, tolerance, sweeps)
+    state, bound = _supported(given, state, least_share, tolerance, sweeps)
+    return _model(given, state, widths, used, centre, scale, np.array(bound))
+
+
+def _supported(
+    given: Given, state: State, least_share: float, tolerance: float, sweeps: int
+) -> tuple[State, list[float]]:
+    """Climb, then drop the smallest factor for as long as the bound is higher without it."""
+    state, bound = _climb(given, state, least_share, tolerance, sweeps)
     while state.size:
         least = _shares(given, state).sum(axis=0).argmin()
-        fewer, more_trace = _climb(given, state.take(np.arange(state.size) != least), least_share, tolerance, sweeps)
-        if more_trace[-1] <= trace[-1]:
+        fewer, further = _climb(given, state.take(np.arange(state.size) != least), least_share, tolerance, sweeps)
+        if further[-1] <= bound[-1]:
             break
-        state, trace = fewer, trace + more_trace
-    return _model(given, state, widths, used, centre, scale, np.array(trace))
+        state, bound = fewer, bound + further
+    return state, bound
 
 
 def _climb(given: Given, state: State, least_share: float, tolerance: float, sweeps: int) -> tuple[State, list[float]]:

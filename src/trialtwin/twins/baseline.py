@@ -8,10 +8,13 @@ For one outcome, patient i at s = t / horizon, with standardised values and cova
 Given the six variance components everything else is Gaussian and known in closed form: the evidence, the posterior of
 the coefficients, and the prediction for a patient with any history. The components maximise the exact evidence times
 weak priors; their Laplace posterior is carried into the predictions.
+
+Where x holds latent factors of blocks, known only as N(x̂ᵢ, Vᵢ), the patient's own effects have covariance
+G + E[Γ Vᵢ Γᵀ] (``latent_effects.py``): the less a patient's blocks tell, the wider the forecast.
 """
 
 from functools import partial
-from typing import NamedTuple, final
+from typing import final
 
 import equinox as eqx
 import jax
@@ -27,8 +30,11 @@ from trialtwin.core.trajectories import Trajectories
 from trialtwin.core.treatment import AbstractTreatment
 from trialtwin.core.twin import AbstractModel, AbstractTwin, Times, patient_times, require_mechanisms
 from trialtwin.core.variables import Variable
+from trialtwin.infer.factors import Factors
 from trialtwin.infer.optimise import minimise
-from trialtwin.twins.features import Encoder, encode
+from trialtwin.twins.features import Encoder, encode, factors_of
+from trialtwin.twins.latent_effects import ROUNDS, assumption_of, second_moment, widening
+from trialtwin.twins.mixed_effects import Records, conditional, posterior_coefficients, response
 
 enable_float64()
 
@@ -43,22 +49,15 @@ COMPONENTS = (
 # weak priors on standardised data: a covariate moves a patient by a few tenths of an SD
 PRIOR_MEAN = np.array([-1.5, -1.5, -0.3, -1.0, 0.0, -1.0])
 PRIOR_SD = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-FLAT = 10.0  # prior SD of the mean curve, in SDs of the outcome
 COMPONENT_DRAWS = 16
 BUCKET = 32
 
 
-class Records(NamedTuple):
-    """Standardised data of one outcome, with a leading patient axis; ``weight`` is 1 where measured and 0 elsewhere."""
-
-    covariates: Float[Array, "patient covariate"]
-    times: Float[Array, "patient visit"]
-    values: Float[Array, "patient visit"]
-    weight: Float[Array, "patient visit"]
-
-
 class Curve(eqx.Module):
-    """What was learned of one outcome: its standardisation, and the variance components with their uncertainty."""
+    """What was learned of one outcome: its standardisation, and the variance components with their uncertainty.
+
+    ``second`` is E[Γ Γᵀ] of the latent factors' effects; ``None`` where there are no factors.
+    """
 
     variable: Variable
     centre: float
@@ -67,6 +66,7 @@ class Curve(eqx.Module):
     components: Float[np.ndarray, " component"]
     covariance: Float[np.ndarray, "component component"]
     records: Records
+    second: Float[np.ndarray, "2 2 factor factor"] | None = None
 
 
 @final
@@ -88,7 +88,7 @@ class BaselineTwin(AbstractTwin):
         patients, each patient's own effects, and measurement error. The coefficients are those of the training
         cohort; a patient's own history informs that patient's effects only. ``expected`` is exact at the estimated
         variance components. Outcomes are independent of each other given the covariates. The model knows nothing of the
-        bounds of a scale: draws may leave it.
+        bounds of a scale: draws may leave it. Draws are wider where a block is missing whose factors matter.
 
         Raises
         ------
@@ -98,9 +98,10 @@ class BaselineTwin(AbstractTwin):
         require_mechanisms(self, treatment)
         at = jnp.asarray(patient_times(patients, times, draws))
         x = jnp.asarray(encode(self.encoder, patients))
+        factors = factors_of(self.encoder, patients)
         expected, values = [], []
         for curve, curve_key in zip(self.curves, jax.random.split(key, len(self.curves)), strict=True):
-            history = _records(curve, patients, x)
+            history = _records(curve, patients, x, widening(curve.second, factors))
             mean, sample = _predict(curve, history, at / curve.horizon, draws, curve_key)
             expected.append(curve.centre + curve.scale * mean)
             values.append(curve.centre + curve.scale * sample)
@@ -142,7 +143,8 @@ class Baseline(AbstractModel):
             )
         encoder = Encoder.learn(cohort, modelled=tuple(cohort.outcomes[k].name for k in followed))
         x = jnp.asarray(encode(encoder, cohort))
-        curves = tuple(_fit_curve(cohort, k, x) for k in followed)
+        factors = factors_of(encoder, cohort)
+        curves = tuple(_fit_curve(cohort, k, x, factors) for k in followed)
         shape = Assumption(
             name="shape of the baseline twin",
             value="quadratic mean, linear covariate effects, normal random level and slope, constant error",
@@ -157,7 +159,8 @@ class Baseline(AbstractModel):
             provisional=True,
         )
         learned = tuple(piece for curve in curves for piece in _learned(curve))
-        return BaselineTwin(curves=curves, encoder=encoder, mechanisms=(), assumptions=(shape, priors), learned=learned)
+        taken = (shape, priors, *assumption_of(encoder.latent))
+        return BaselineTwin(curves=curves, encoder=encoder, mechanisms=(), assumptions=taken, learned=learned)
 
 
 def _followed(cohort: Cohort, k: int) -> bool:
@@ -174,8 +177,24 @@ def _learned(curve: Curve) -> list[Learned]:
     ]
 
 
-def _fit_curve(cohort: Cohort, k: int, x: Array) -> Curve:
-    """Standardise one outcome and maximise its evidence."""
+def _fit_curve(cohort: Cohort, k: int, x: Array, factors: Factors | None) -> Curve:
+    """Standardise one outcome and maximise its evidence, again with what uncertain factors add where there are any."""
+    curve = _maximise(_shell(cohort, k, x), cohort, x, None)
+    if factors is None:
+        return curve
+    for _ in range(ROUNDS):
+        mean, root, _ = posterior_coefficients(jnp.asarray(curve.components), curve.records)
+        second = second_moment(np.asarray(mean), np.asarray(root), x.shape[1], factors.mean.shape[1])
+        curve = _maximise(eqx.tree_at(lambda c: c.second, curve, second, is_leaf=_is_none), cohort, x, factors)
+    return curve
+
+
+def _is_none(leaf: object) -> bool:
+    return leaf is None
+
+
+def _shell(cohort: Cohort, k: int, x: Array) -> Curve:
+    """Standardise one outcome."""
     seen = cohort.values[..., k][cohort.observed[..., k]]
     spread = float(np.std(seen))
     if spread < 1e-9 * max(1.0, float(np.max(np.abs(seen)))):
@@ -183,7 +202,7 @@ def _fit_curve(cohort: Cohort, k: int, x: Array) -> Curve:
             f"outcome {cohort.outcomes[k].name} is {seen[0]:g} for all patients at all visits",
             do="leave it out: there is nothing to forecast",
         )
-    shell = Curve(
+    return Curve(
         variable=cohort.outcomes[k],
         centre=float(np.mean(seen)),
         scale=spread,
@@ -192,7 +211,11 @@ def _fit_curve(cohort: Cohort, k: int, x: Array) -> Curve:
         covariance=np.eye(len(PRIOR_MEAN)),
         records=Records(x, jnp.zeros((0, 0)), jnp.zeros((0, 0)), jnp.zeros((0, 0))),
     )
-    records = _pad(_records(shell, cohort, x))
+
+
+def _maximise(curve: Curve, cohort: Cohort, x: Array, factors: Factors | None) -> Curve:
+    """Return the curve with the components of highest evidence."""
+    records = _pad(_records(curve, cohort, x, widening(curve.second, factors)))
 
     def objective(components: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = _negative_log_evidence(jnp.asarray(components), records)
@@ -201,84 +224,24 @@ def _fit_curve(cohort: Cohort, k: int, x: Array) -> Curve:
     optimum = minimise(objective, PRIOR_MEAN, names=COMPONENTS)
     return eqx.tree_at(
         lambda c: (c.components, c.covariance, c.records),
-        shell,
+        curve,
         (optimum.position, np.linalg.inv(optimum.hessian), records),
     )
 
 
-def _records(curve: Curve, cohort: Cohort, x: Array) -> Records:
+def _records(curve: Curve, cohort: Cohort, x: Array, extra: np.ndarray | None) -> Records:
     """Return one outcome of a cohort, standardised as the curve was."""
     k = cohort.outcome(curve.variable.name)
     seen = cohort.observed[..., k]
     values = np.where(seen, (cohort.values[..., k] - curve.centre) / curve.scale, 0.0)
-    return Records(x, jnp.asarray(cohort.times / curve.horizon), jnp.asarray(values), jnp.asarray(seen.astype(float)))
+    times, weight = jnp.asarray(cohort.times / curve.horizon), jnp.asarray(seen.astype(float))
+    return Records(x, times, jnp.asarray(values), weight, None if extra is None else jnp.asarray(extra))
 
 
 def _pad(records: Records) -> Records:
     """Add unmeasured patients up to a round number, so that few shapes are compiled."""
     extra = -len(records.times) % BUCKET
-    return Records(*(jnp.concatenate([a, jnp.zeros((extra, *a.shape[1:]))]) for a in records))
-
-
-def _mean_basis(s: Array) -> Array:
-    return jnp.stack([jnp.ones_like(s), s, s**2], axis=-1)
-
-
-def _own_basis(s: Array) -> Array:
-    return jnp.stack([jnp.ones_like(s), s], axis=-1)
-
-
-def _design(s: Float[Array, "*p visit"], x: Float[Array, "*p covariate"]) -> Float[Array, "*p visit coefficient"]:
-    """Return the design of (β, Γ row by row)."""
-    own = _own_basis(s)
-    products = own[..., :, :, None] * x[..., None, None, :]
-    return jnp.concatenate([_mean_basis(s), products.reshape(*products.shape[:-2], -1)], axis=-1)
-
-
-def _prior_variance(components: Array, covariates: int) -> Float[Array, " coefficient"]:
-    tau = jnp.exp(2 * components[:2])
-    return jnp.concatenate([jnp.full(3, FLAT**2), jnp.repeat(tau, covariates)])
-
-
-def _effects_covariance(components: Array) -> Float[Array, "2 2"]:
-    a, b, r = jnp.exp(components[2]), jnp.exp(components[3]), jnp.tanh(components[4])
-    return jnp.array([[a**2, r * a * b], [r * a * b, b**2]])
-
-
-def _whiten(components: Array, records: Records) -> tuple[Array, Array, Array]:
-    """Return design and values whitened by each patient's Cholesky factor, and the diagonal of that factor.
-
-    Unmeasured rows get unit variance, no covariance and zero design: they carry nothing.
-    """
-    w = records.weight
-    own = _own_basis(records.times) * w[..., None]
-    noise = jnp.where(w > 0, jnp.exp(2 * components[5]), 1.0)
-    covariance = own @ _effects_covariance(components) @ jnp.swapaxes(own, -1, -2) + noise[..., None] * jnp.eye(
-        w.shape[-1]
-    )
-    root = jnp.linalg.cholesky(covariance)
-    design = _design(records.times, records.covariates) * w[..., None]
-    both = jnp.concatenate([design, (records.values * w)[..., None]], axis=-1)
-    white = jax.scipy.linalg.solve_triangular(root, both, lower=True)
-    return white[..., :-1], white[..., -1], jnp.diagonal(root, axis1=-2, axis2=-1)
-
-
-def _coefficients(components: Array, records: Records) -> tuple[Array, Array, Array]:
-    """Return the posterior mean of the coefficients, the Cholesky factor of their precision, and the log evidence."""
-    design, values, diagonal = _whiten(components, records)
-    variance = _prior_variance(components, records.covariates.shape[1])
-    precision = jnp.einsum("nvp,nvq->pq", design, design) + jnp.diag(1 / variance)
-    root = jnp.linalg.cholesky(precision)
-    projected = jax.scipy.linalg.solve_triangular(root, jnp.einsum("nvp,nv->p", design, values), lower=True)
-    mean = jax.scipy.linalg.solve_triangular(root.T, projected, lower=False)
-    log_evidence = (
-        -0.5 * (jnp.sum(values**2) - jnp.sum(projected**2))
-        - jnp.sum(jnp.log(diagonal))
-        - jnp.sum(jnp.log(jnp.diagonal(root)))
-        - 0.5 * jnp.sum(jnp.log(variance))
-        - 0.5 * jnp.log(2 * jnp.pi) * jnp.sum(records.weight)
-    )
-    return mean, root, log_evidence
+    return jax.tree.map(lambda a: jnp.concatenate([a, jnp.zeros((extra, *a.shape[1:]))]), records)
 
 
 @jax.jit
@@ -287,24 +250,9 @@ def _negative_log_evidence(components: Array, records: Records) -> tuple[Array, 
 
     def value(c: Array) -> Array:
         prior = -0.5 * jnp.sum(((c - PRIOR_MEAN) / PRIOR_SD) ** 2)
-        return -_coefficients(c, records)[2] - prior
+        return -posterior_coefficients(c, records)[2] - prior
 
     return jax.value_and_grad(value)(components)
-
-
-def _conditional(components: Array, coefficients: Array, history: Records, at: Array) -> tuple[Array, Array]:
-    """Return mean and covariance of each patient's future measurements given coefficients and history."""
-    g, noise = _effects_covariance(components), jnp.exp(2 * components[5])
-    past = _own_basis(history.times) * history.weight[..., None]
-    gap = jnp.where(history.weight > 0, noise, 1.0)
-    covariance = past @ g @ jnp.swapaxes(past, -1, -2) + gap[..., None] * jnp.eye(past.shape[1])
-    residual = (history.values - _design(history.times, history.covariates) @ coefficients) * history.weight
-    gain = jnp.swapaxes(jnp.linalg.solve(covariance, past @ g), -1, -2)
-    effects = (gain @ residual[..., None])[..., 0]
-    left = g - gain @ past @ g
-    future = _own_basis(at)
-    mean = _design(at, history.covariates) @ coefficients + (future @ effects[..., None])[..., 0]
-    return mean, future @ left @ jnp.swapaxes(future, -1, -2) + noise * jnp.eye(at.shape[1])
 
 
 def _predict(curve: Curve, history: Records, at: Array, draws: int, key: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -322,7 +270,7 @@ def _predict(curve: Curve, history: Records, at: Array, draws: int, key: Array) 
 @jax.jit
 def _expect(components: Array, training: Records, history: Records, at: Array) -> Float[Array, "patient time"]:
     """Return each patient's expected future at the mean of the coefficients."""
-    mean, _ = _conditional(components, _coefficients(components, training)[0], history, at)
+    mean, _ = conditional(components, posterior_coefficients(components, training)[0], history, at)
     return mean
 
 
@@ -339,22 +287,13 @@ def _sample(
 
     def block(one: Array, key: Array) -> Array:
         coefficient_key, noise_key = jax.random.split(key)
-        centre, precision_root, _ = _coefficients(one, training)
+        centre, precision_root, _ = posterior_coefficients(one, training)
         normal = jax.random.normal(coefficient_key, (len(centre), draws))
         shift = jax.scipy.linalg.solve_triangular(precision_root.T, normal, lower=False)
-        location, covariance = _conditional(one, centre, history, at)
+        location, covariance = conditional(one, centre, history, at)
         white = jax.random.normal(noise_key, (draws, *location.shape))
         own = jnp.einsum("nij,dnj->dni", jnp.linalg.cholesky(covariance), white)
         # the mean is linear in the coefficients, so that shifting them shifts it by a fixed matrix
-        return location + jnp.einsum("nip,pd->dni", _response(one, history, at), shift) + own
+        return location + jnp.einsum("nip,pd->dni", response(one, history, at), shift) + own
 
     return jax.vmap(block)(components, keys)
-
-
-def _response(components: Array, history: Records, at: Array) -> Float[Array, "patient time coefficient"]:
-    """Return how each patient's expected future moves with the coefficients, history held fixed."""
-
-    def mean(coefficients: Array) -> Array:
-        return _conditional(components, coefficients, history, at)[0]
-
-    return jax.jacfwd(mean)(jnp.zeros(3 + 2 * history.covariates.shape[1]))

@@ -1,6 +1,9 @@
-"""Covariates as a standardised matrix, encoded the same way for every cohort once it was learned from one."""
+"""Covariates as a standardised matrix, encoded the same way for every cohort once it was learned from one.
 
-from dataclasses import dataclass
+Blocks of features (omics, wearables) enter as the joint latent factors that they and the covariates share.
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -8,6 +11,8 @@ from jaxtyping import Bool, Float
 from trialtwin.core.cohort import Cohort
 from trialtwin.core.errors import MismatchError
 from trialtwin.core.variables import Kind, Variable, position
+from trialtwin.infer.factors import Factors
+from trialtwin.twins.latent import Latent, latent_factors, learn_latent
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,7 @@ class Encoder:
     ``names`` are covariates and outcomes by name; ``levels`` the level that a column indicates, empty for a numeric
     column; ``centres`` and ``scales`` standardise; ``seen`` are the levels that occurred, by covariate. The first level
     of a categorical covariate has no column. Columns that were constant in the cohort learned from are left out.
+    ``latent`` is the latent space of the cohort's blocks, ``None`` where it had none that varied together.
     """
 
     names: tuple[str, ...]
@@ -24,6 +30,7 @@ class Encoder:
     centres: tuple[float, ...]
     scales: tuple[float, ...]
     seen: dict[str, tuple[str, ...]]
+    latent: Latent | None = None
 
     @classmethod
     def learn(cls, cohort: Cohort, *, modelled: tuple[str, ...] = ()) -> "Encoder":
@@ -47,7 +54,10 @@ class Encoder:
             if len(known) and np.std(known) > 1e-12:
                 kept.append((name, level, float(np.mean(known)), float(np.std(known))))
         names, levels, centres, scales = zip(*kept, strict=True) if kept else ((), (), (), ())
-        return cls(names, levels, centres, scales, seen)
+        plain = cls(names, levels, centres, scales, seen)
+        if not cohort.blocks:
+            return plain
+        return replace(plain, latent=learn_latent(cohort, _standard(plain, cohort)))
 
 
 def encode(encoder: Encoder, cohort: Cohort) -> Float[np.ndarray, "patient column"]:
@@ -55,18 +65,45 @@ def encode(encoder: Encoder, cohort: Cohort) -> Float[np.ndarray, "patient colum
 
     A level that did not occur there is taken as missing: nothing is known of it, least of all that it is the first one.
 
+    A column for each latent factor follows: the posterior mean given the blocks and covariates that the patient has,
+    and so 0 where nothing is known. ``factors_of`` tells how uncertain it is.
+
     Raises
     ------
     MismatchError
-        If the cohort lacks a covariate that the encoding needs.
+        If the cohort lacks a covariate that the encoding needs, or shares no feature with a block that it has.
     """
+    standard = _standard(encoder, cohort)
+    columns = np.where(np.isfinite(standard), standard, 0.0)
+    if encoder.latent is None:
+        return columns
+    return np.concatenate([columns, latent_factors(encoder.latent, cohort, standard).mean], axis=1)
+
+
+def factors_of(encoder: Encoder, cohort: Cohort) -> Factors | None:
+    """Return the latent factors of each patient with their uncertainty; ``None`` where no blocks were learned from.
+
+    Their means are the last columns of ``encode``. ``known`` is the share of what could be known of the factors that
+    this patient's blocks and covariates tell: lower where a block is missing.
+
+    Raises
+    ------
+    MismatchError
+        As ``encode``.
+    """
+    if encoder.latent is None:
+        return None
+    return latent_factors(encoder.latent, cohort, _standard(encoder, cohort))
+
+
+def _standard(encoder: Encoder, cohort: Cohort) -> Float[np.ndarray, "patient column"]:
+    """Return the standardised covariates, NaN where missing or of a level that was never seen."""
     columns = []
     for name, level, centre, scale in zip(encoder.names, encoder.levels, encoder.centres, encoder.scales, strict=True):
         column = _column(cohort, name, level)
         if name in encoder.seen:
             column = np.where(_unseen(cohort, name, encoder.seen[name]), np.nan, column)
-        standard = (column - centre) / scale
-        columns.append(np.where(np.isfinite(standard), standard, 0.0))
+        columns.append((column - centre) / scale)
     return np.stack(columns, axis=1) if columns else np.zeros((len(cohort), 0))
 
 
