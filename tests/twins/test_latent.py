@@ -185,12 +185,12 @@ def test_independent_second_moment_by_draws() -> None:
 
 @pytest.mark.law
 def test_law_using_what_there_is_beats_dropping_patients_and_dropping_the_block() -> None:
-    """Half without the proteome, 12 repetitions of 48 patients: the error of a regression on the columns, paired.
+    """Half without the proteome, 24 repetitions of 48 patients: the error of a regression on the columns, paired.
 
     ``benchmarks/blocks.py`` does the same with the twin, in large.
     """
     gains: dict[str, list[float]] = {"patients": [], "block": []}
-    for seed in range(12):
+    for seed in range(24):
         training, new = half(cohort(100 + seed, 48)), half(cohort(200 + seed, 400, "N"))
         error = _rmse(training, new)
         gains["patients"].append(_rmse(training.take(training.blocks["proteome"].present), new) - error)

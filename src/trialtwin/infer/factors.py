@@ -164,8 +164,7 @@ def fit_factors(
 
     References
     ----------
-    Virtanen S et al. (2012), Bayesian group factor analysis, AISTATS; Klami A et al. (2015),
-    doi:10.1109/TNNLS.2014.2376974; Argelaguet R et al. (2018), doi:10.15252/msb.20178124.
+    Klami A et al. (2015), doi:10.1109/TNNLS.2014.2376974; Argelaguet R et al. (2018), doi:10.15252/msb.20178124.
 
     Examples
     --------
