@@ -147,10 +147,7 @@ def polygenic_score(
     """
     require_dosages(dosages)
     column = {name: j for j, name in enumerate(dosages.features)}
-    lacking = [variant.name for variant in variants if variant.name not in column]
-    if lacking:
-        raise DataError(f"{len(lacking)} variant(s) have no column: {', '.join(lacking[:5])}", where=dosages.source)
-    known = {variant.name: variant for variant in variants}
+    known = _located(dosages, variants)
     score, use, lost = np.zeros(len(dosages.ids)), {}, 0.0
     for line in weights:
         use[line.name] = how = _use(line, known.get(line.name), ambiguous=ambiguous)
@@ -169,6 +166,15 @@ def polygenic_score(
             "no weight could be used", exists=dosages.features, do="name variants the same way in both files"
         )
     return PolygenicScore(dosages.ids, score, use, _finding(use, 1 - lost / total if total else 0.0, least_found))
+
+
+def _located(dosages: FeatureMatrix, variants: Sequence[Variant]) -> dict[str, Variant]:
+    """Return variants by name, all of which have a column."""
+    there = set(dosages.features)
+    lacking = [variant.name for variant in variants if variant.name not in there]
+    if lacking:
+        raise DataError(f"{len(lacking)} variant(s) have no column: {', '.join(lacking[:5])}", where=dosages.source)
+    return {variant.name: variant for variant in variants}
 
 
 def _use(line: Weight, variant: Variant | None, *, ambiguous: bool) -> str:
