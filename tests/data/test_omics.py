@@ -215,6 +215,10 @@ def test_dosages_and_weights_that_cannot_be_are_refused(tmp_path: Path) -> None:
     bad = FeatureMatrix(("p1",), ("rs1", "rs2"), np.array([[2.5, 1.0]]), "g.csv")
     with pytest.raises(DataError, match=r"1 dosage\(s\) lie outside 0 to 2, from 1 to 2.5(.|\n)*g.csv: rs1"):
         require_dosages(bad)
+    never = FeatureMatrix(("p1",), ("rs1", "rs2"), np.array([[1.0, np.nan]]))
+    found = polygenic_score(never, VARIANTS[:2], WEIGHTS[:2])
+    assert found.use == {"rs1": "as counted", "rs2": "absent"}
+    assert found.score.tolist() == [0.5]
     with pytest.raises(DataError, match="no weight could be used"):
         polygenic_score(DOSAGES, VARIANTS, [Weight("rs99", "A", "G", 1.0)])
     with pytest.raises(DataError, match="have no column: rs99"):

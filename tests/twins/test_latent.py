@@ -247,6 +247,31 @@ def _with_gaps(patients: Cohort, present: np.ndarray, cells: np.ndarray, covaria
     return replace(patients, covariates=np.where(covariates, np.nan, patients.covariates), blocks=blocks)
 
 
+PATTERNS = {
+    "nobody has the proteome": (np.zeros(32, dtype=bool), np.ones(32, dtype=bool)),
+    "one has it": (np.arange(32) == 3, np.ones(32, dtype=bool)),
+    "nobody has both": (np.arange(32) < 16, np.arange(32) >= 16),
+    "most have neither": (np.arange(32) < 4, np.arange(32) < 4),
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_twin_is_fitted_and_asked_whatever_the_pattern(pattern: str) -> None:
+    """Half of the cells of those who have a block are missing too."""
+    rng = np.random.default_rng(11)
+    proteome, genome = PATTERNS[pattern]
+    training = _with_gaps(
+        cohort(8, 32), np.stack([genome, proteome]), rng.random((32, 20)) < 0.5, rng.random((32, 2)) < 0.3
+    )
+    twin = Baseline().fit(training, key=KEY)
+    new = cohort(9, 32, "N").until(90)
+    courses = [
+        twin.predict(one, NoTreatment(), DAYS, draws=32, key=KEY)
+        for one in (new, replace(new, blocks={}), lacking(new, "genome", np.arange(32) % 2 == 0))
+    ]
+    np.testing.assert_allclose(courses[0].expected[1::2], courses[2].expected[1::2], rtol=1e-8)
+
+
 def test_blocks_that_say_nothing_are_no_columns() -> None:
     """A constant block, one that nobody has, and one without features: as if there were none."""
     patients = cohort(3, 40)

@@ -155,9 +155,6 @@ def polygenic_score(
             lost += abs(line.weight)
             continue
         dosage = dosages.values[:, column[line.name]]
-        if not np.isfinite(dosage).any():
-            use[line.name], lost = "absent", lost + abs(line.weight)
-            continue
         copies = 2 - dosage if how.endswith("flipped") else dosage
         score += line.weight * np.where(np.isfinite(copies), copies, np.nanmean(copies))
     total = sum(abs(line.weight) for line in weights)
@@ -169,12 +166,13 @@ def polygenic_score(
 
 
 def _located(dosages: FeatureMatrix, variants: Sequence[Variant]) -> dict[str, Variant]:
-    """Return variants by name, all of which have a column."""
+    """Return variants by name, those that were called in somebody; all must have a column."""
     there = set(dosages.features)
     lacking = [variant.name for variant in variants if variant.name not in there]
     if lacking:
         raise DataError(f"{len(lacking)} variant(s) have no column: {', '.join(lacking[:5])}", where=dosages.source)
-    return {variant.name: variant for variant in variants}
+    called = dict(zip(dosages.features, np.isfinite(dosages.values).any(axis=0), strict=True))
+    return {variant.name: variant for variant in variants if called[variant.name]}
 
 
 def _use(line: Weight, variant: Variant | None, *, ambiguous: bool) -> str:
