@@ -2,7 +2,7 @@
 
 All of it rests on one fact: among n + 1 exchangeable scores the newest is as likely to be the largest as any. Coverage
 is promised on average over calibration sets and patients, not for each patient; it needs patients of one kind, not a
-true model. Where there are too few scores for a level the promise would take an interval without end, and that is an error.
+true model. With too few scores for a level the promise would take an interval without end, and that is an error.
 """
 
 from dataclasses import dataclass
