@@ -16,19 +16,18 @@ from trialtwin.core.trajectories import Trajectories
 from trialtwin.core.treatment import NoTreatment
 from trialtwin.core.twin import AbstractModel, AbstractTwin
 from trialtwin.diseases.registry import DISEASES, find_disease
-from trialtwin.twins.baseline import Baseline
 from trialtwin.twins.crossfit import CrossFit
-from trialtwin.twins.mechanistic import Mechanistic
+from trialtwin.twins.registry import MODELS as REGISTERED
+from trialtwin.twins.registry import build_model
 
-PLAIN: dict[str, Callable[[], AbstractModel]] = {
-    "baseline": Baseline,
-    **{
-        f"mechanistic {name}": lambda name=name: Mechanistic(find_disease(name))
-        for name in DISEASES
-        # the patients of these tests have these scores; twins of other diseases need patients of their own
-        if {"CDR-SB", "MMSE"} <= set(find_disease(name).scales)
-    },
-}
+# the patients of these tests have these scores; twins of other diseases need patients of their own
+OF_THESE = [name for name in DISEASES if {"CDR-SB", "MMSE"} <= set(find_disease(name).scales)]
+PLAIN: dict[str, Callable[[], AbstractModel]] = {}
+for kind, entry in REGISTERED.items():
+    if entry.needs_disease:
+        PLAIN |= {f"{kind} {d}": lambda k=kind, d=d: build_model(k, find_disease(d)) for d in OF_THESE}
+    else:
+        PLAIN[kind] = lambda k=kind: build_model(k)
 MODELS = PLAIN | {f"{name}, cross-fitted": lambda f=f: CrossFit(f(), folds=2) for name, f in PLAIN.items()}
 KEY = jax.random.key(20)
 DRAWS = 32

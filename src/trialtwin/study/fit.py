@@ -11,32 +11,20 @@ from trialtwin.core.cohort import Cohort
 from trialtwin.core.errors import DataError
 from trialtwin.core.trajectories import Trajectories
 from trialtwin.core.treatment import NoTreatment
-from trialtwin.core.twin import AbstractModel, AbstractTwin
+from trialtwin.core.twin import AbstractTwin
 from trialtwin.diseases.registry import find_disease
 from trialtwin.study.spec import StudySpec, TwinSpec
-from trialtwin.twins.baseline import Baseline
 from trialtwin.twins.crossfit import CrossFit, assign_folds
-from trialtwin.twins.mechanistic import Mechanistic
+from trialtwin.twins.registry import build_model
 
 type Progress = Callable[[int, int], None]
-
-
-def build_model(spec: TwinSpec) -> AbstractModel:
-    """Return the model that a study names.
-
-    Raises
-    ------
-    MismatchError
-        If there is no such disease.
-    """
-    return Baseline() if spec.disease is None else Mechanistic(find_disease(spec.disease))
 
 
 def fit_twin(
     spec: StudySpec, entry: TwinSpec, cohort: Cohort, history: Cohort | None, on_fit: Progress
 ) -> AbstractTwin:
     """Fit one twin: to the history where there is one, else cross-fitted to the control arm of the trial."""
-    model = build_model(entry)
+    model = build_model(entry.model, None if entry.disease is None else find_disease(entry.disease))
     key = jax.random.fold_in(study_key(spec), 0)
     if history is not None:
         twin = model.fit(history, key=key)

@@ -1,0 +1,71 @@
+"""Models by name: adding one is a file beside this one and a line here; contract tests and comparisons find it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from trialtwin.core.errors import ConfigError, MismatchError
+from trialtwin.core.twin import AbstractModel
+from trialtwin.diseases.base import AbstractDisease
+from trialtwin.twins.baseline import Baseline
+from trialtwin.twins.mechanistic import Mechanistic
+
+type Architecture = Literal["data-driven", "mechanistic", "hybrid"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kind of twin: its architecture, how to build it (from a disease, where it has one), and what it is in words."""
+
+    architecture: Architecture
+    build: Callable[[], AbstractModel] | Callable[[AbstractDisease], AbstractModel]
+    summary: str
+
+    @property
+    def needs_disease(self) -> bool:
+        """Whether it is built around a disease."""
+        return self.architecture != "data-driven"
+
+
+MODELS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "baseline": Entry("data-driven", Baseline, "mixed-effects model with regularised covariate effects"),
+        "mechanistic": Entry("mechanistic", Mechanistic, "disease model with population and patients inferred"),
+    }
+)
+
+
+def find_entry(name: str) -> Entry:
+    """Return the entry of a model.
+
+    Raises
+    ------
+    MismatchError
+        With the models that exist.
+    """
+    if name not in MODELS:
+        raise MismatchError(f"no model {name!r}", exists=MODELS)
+    return MODELS[name]
+
+
+def build_model(name: str, disease: AbstractDisease | None = None) -> AbstractModel:
+    """Return an unfitted model by name, with default settings.
+
+    Raises
+    ------
+    MismatchError
+        If there is no such model.
+    ConfigError
+        If the model is built around a disease and none is given, or the other way round.
+
+    Examples
+    --------
+    >>> type(build_model("baseline")).__name__
+    'Baseline'
+    """
+    entry = find_entry(name)
+    if entry.needs_disease != (disease is not None):
+        needs = "a disease" if entry.needs_disease else "no disease"
+        raise ConfigError(f"model {name!r} is built around {needs}", do=f"give it {needs}")
+    return entry.build() if disease is None else entry.build(disease)  # type: ignore[call-arg]
