@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,9 +17,11 @@ from trialtwin.core.trajectories import Trajectories
 from trialtwin.core.treatment import NoTreatment
 from trialtwin.core.twin import AbstractModel, AbstractTwin
 from trialtwin.diseases.registry import DISEASES, find_disease
+from trialtwin.twins.card import make_card
 from trialtwin.twins.crossfit import CrossFit
 from trialtwin.twins.registry import MODELS as REGISTERED
 from trialtwin.twins.registry import build_model
+from trialtwin.twins.saving import load_twin, save_twin
 
 # the patients of these tests have these scores; twins of other diseases need patients of their own
 OF_THESE = [name for name in DISEASES if {"CDR-SB", "MMSE"} <= set(find_disease(name).scales)]
@@ -205,6 +208,38 @@ def test_an_outcome_that_does_not_vary_is_refused_or_forecast_where_it_is(plain:
     except FitError:
         return
     np.testing.assert_allclose(course.expected[:, 0], 5.0, atol=0.5)
+
+
+def test_one_patient_is_too_few_or_gives_a_forecast(plain: str, training: Cohort, others: Cohort) -> None:
+    """A refusal says so; a twin that is made all the same forecasts finite numbers (else `Trajectories` refuses)."""
+    try:
+        course = ask(model(plain).fit(training.take([3]), key=KEY), others.until(0))
+    except FitError:
+        return
+    assert course.values[..., 0].std(axis=0).min() > 0.05
+
+
+def test_a_category_that_was_never_seen_counts_as_unknown(twin: AbstractTwin, others: Cohort) -> None:
+    place = [v.name for v in others.variables].index("SITE")
+    wider = replace(others.variables[place], levels=(*others.variables[place].levels, "east"))
+    variables = (*others.variables[:place], wider, *others.variables[place + 1 :])
+    abroad, nowhere = np.array(others.covariates), np.array(others.covariates)
+    abroad[:, place], nowhere[:, place] = 3.0, np.nan
+    found = [ask(twin, replace(others.until(0), variables=variables, covariates=c)) for c in (abroad, nowhere)]
+    np.testing.assert_allclose(found[0].expected, found[1].expected, rtol=1e-9)
+
+
+def test_saved_and_read_back_it_forecasts_the_same_bits(
+    name: str, twin: AbstractTwin, training: Cohort, forecast: Trajectories, others: Cohort, tmp_path: Path
+) -> None:
+    card = make_card(twin, training, name=name, architecture="data-driven", summary="a test")
+    sha = save_twin(twin, tmp_path / "twin", card)
+    back, read = load_twin(tmp_path / "twin")
+    assert read == card
+    again = ask(back, others.until(0))
+    assert again.values.tobytes() == forecast.values.tobytes()
+    assert again.expected.tobytes() == forecast.expected.tobytes()
+    assert save_twin(back, tmp_path / "second", read) == sha
 
 
 def test_nobody_to_learn_from_is_an_error(name: str, training: Cohort) -> None:

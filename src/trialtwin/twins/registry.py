@@ -16,11 +16,15 @@ type Architecture = Literal["data-driven", "mechanistic", "hybrid"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A kind of twin: its architecture, how to build it (from a disease, where it has one), and what it is in words."""
+    """A kind of twin: its architecture, how to build it (from a disease, where it has one), and what it is in words.
+
+    ``keeps_patients`` says whether the fitted twin holds data of the patients it was learned from.
+    """
 
     architecture: Architecture
     build: Callable[[], AbstractModel] | Callable[[AbstractDisease], AbstractModel]
     summary: str
+    keeps_patients: bool = False
 
     @property
     def needs_disease(self) -> bool:
@@ -30,7 +34,7 @@ class Entry:
 
 MODELS: Mapping[str, Entry] = MappingProxyType(
     {
-        "baseline": Entry("data-driven", Baseline, "mixed-effects model with regularised covariate effects"),
+        "baseline": Entry("data-driven", Baseline, "mixed-effects model with regularised covariate effects", True),
         "mechanistic": Entry("mechanistic", Mechanistic, "disease model with population and patients inferred"),
     }
 )
