@@ -197,7 +197,7 @@ def log_density_moments(draws: Draws, observed: Cases) -> Cases:
     return log_density_normal(draws.mean(axis=0), _spread(draws), observed)
 
 
-def log_density_kernel(draws: Draws, observed: Cases) -> Cases:
+def log_density_kernel(draws: Draws, observed: Cases, *, least: Cases | float = 0.0) -> Cases:
     """Return the log density of each outcome under a Gaussian kernel estimate from its draws; larger is better.
 
     Bandwidth by Silverman's rule of thumb, 0.9 min(SD, IQR/1.34) m^(−1/5) (1986, ISBN 978-0-412-24620-3, equation
@@ -205,12 +205,18 @@ def log_density_kernel(draws: Draws, observed: Cases) -> Cases:
     draws: with a few hundred the log density of a normal's centre is off by a few hundredths, and far outside the
     draws it falls as the kernel does.
 
+    Parameters
+    ----------
+    least
+        The narrowest bandwidth, in the unit of the outcome: of outcomes that move in steps, so that a step on which
+        many draws lie is no point of endless density.
+
     Raises
     ------
     DataError
         If shapes differ, a value is not finite, or there are fewer than ten draws.
     FitError
-        If all draws of a case are equal.
+        If all draws of a case are equal, and there is no narrowest bandwidth.
 
     Examples
     --------
@@ -219,10 +225,11 @@ def log_density_kernel(draws: Draws, observed: Cases) -> Cases:
     -0.99
     """
     _require_draws(draws, observed, least=10)
-    sd = _spread(draws)
+    sd = draws.std(axis=0, ddof=1) if np.all(np.asarray(least) > 0) else _spread(draws)
     low, high = np.quantile(draws, [0.25, 0.75], axis=0)
     robust = (high - low) / 1.34
     width = 0.9 * np.where(robust > 0, np.minimum(sd, robust), sd) * len(draws) ** -0.2
+    width = np.maximum(width, least)
     kernels = -0.5 * ((observed - draws) / width) ** 2
     return logsumexp(kernels, axis=0) - np.log(len(draws)) - np.log(width) - LOG_ROOT_TWO_PI
 

@@ -116,17 +116,7 @@ def make_card(
     """
     seen = cohort.observed.any(axis=2)
     horizon = float(np.max(cohort.times, where=seen, initial=0.0))
-    known = [_limit_of_data(cohort, horizon)]
-    if keeps_patients:
-        known.append("Holds standardised data of the patients it was learned from: keep the file as you keep theirs.")
-    if not twin.mechanisms:
-        known.append("Knows no mechanism: it forecasts the course without a new treatment, and no effect of one.")
-    uninformed = [one.name for one in twin.learned if not one.informed]
-    if uninformed:
-        known.append(f"The cohort said little of {len(uninformed)} parameter(s): {', '.join(uninformed[:12])}.")
-    provisional = [one.name for one in twin.assumptions if one.provisional]
-    if provisional:
-        known.append(f"Provisional, to be replaced: {', '.join(provisional)}.")
+    known = _limits(twin, cohort, horizon, keeps_patients=keeps_patients)
     return Card(
         name=name,
         architecture=architecture,
@@ -156,11 +146,24 @@ def make_card(
     )
 
 
-def _limit_of_data(cohort: Cohort, horizon: float) -> str:
-    return (
+def _limits(twin: AbstractTwin, cohort: Cohort, horizon: float, *, keeps_patients: bool) -> list[str]:
+    """Return what a twin and its cohort tell of the twin's limits."""
+    extent = (
         f"Learned from {len(cohort)} patients followed up to day {horizon:g}: later days, and patients outside the"
         " ranges above, are extrapolation."
     )
+    known = [extent]
+    if keeps_patients:
+        known.append("Holds standardised data of the patients it was learned from: keep the file as you keep theirs.")
+    if not twin.mechanisms:
+        known.append("Knows no mechanism: it forecasts the course without a new treatment, and no effect of one.")
+    uninformed = [one.name for one in twin.learned if not one.informed]
+    if uninformed:
+        known.append(f"The cohort said little of {len(uninformed)} parameter(s): {', '.join(uninformed[:12])}.")
+    provisional = [one.name for one in twin.assumptions if one.provisional]
+    if provisional:
+        known.append(f"Provisional, to be replaced: {', '.join(provisional)}.")
+    return known
 
 
 def _field(variable: Variable, values: np.ndarray, known: float) -> Quantity:

@@ -34,7 +34,9 @@ class Entry:
 
 MODELS: Mapping[str, Entry] = MappingProxyType(
     {
-        "baseline": Entry("data-driven", Baseline, "mixed-effects model with regularised covariate effects", True),
+        "baseline": Entry(
+            "data-driven", Baseline, "mixed-effects model with regularised covariate effects", keeps_patients=True
+        ),
         "mechanistic": Entry("mechanistic", Mechanistic, "disease model with population and patients inferred"),
     }
 )
