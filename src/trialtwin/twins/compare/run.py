@@ -112,7 +112,7 @@ def compare(
     Raises
     ------
     ConfigError
-        If there are no models, or two cells would be the same.
+        If there are no models.
     DataError
         If the cohort cannot be split as planned.
 
@@ -138,26 +138,28 @@ def compare(
     splits, variations = make_splits(plan, cohort, key=split_key), make_variations(plan, cohort)
     _require_sizes(plan, splits)
     bench = _Bench(cohort, plan, dict(bounds or {}), _scales(cohort), fit_key, curve_key)
-    jobs = [
-        (name, number, variation)
-        for variation in variations
-        for number in range(len(splits) if variation.axis == "whole" else plan.folds)
-        for name in models
-    ]
-    cells = _cells(bench, models, jobs, splits, key, folder, on_cell)
+    cells = _cells(bench, models, variations, splits, key, folder, on_cell)
     return Comparison(cohort, plan, tuple(models), tuple(splits), tuple(variations), bench.scales, tuple(cells))
 
 
 def _cells(
     bench: "_Bench",
     models: Mapping[str, AbstractModel],
-    jobs: Sequence[tuple[str, int, Variation]],
+    variations: Sequence[Variation],
     splits: Sequence[Split],
     key: Array,
     folder: Path | None,
     on_cell: Progress | None,
 ) -> list[Cell]:
     """Run every job that an earlier run has not kept."""
+    jobs = [
+        (name, number, variation)
+        for variation in variations
+        for number in range(len(splits) if variation.axis == "whole" else bench.plan.folds)
+        for name in models
+    ]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     base = digest(
         [program_digest(), bench.cohort.digest(), repr(bench.plan), repr(bench.bounds), np.asarray(_raw(key))]
     )

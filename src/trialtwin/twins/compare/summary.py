@@ -258,7 +258,7 @@ def corrected_p(means: Float[np.ndarray, " split"], ratio: float) -> float:
     Examples
     --------
     >>> round(corrected_p(np.array([1.0, 2.0, 3.0, 2.0, 2.0]), 0.25), 4)
-    0.0086
+    0.0135
     """
     splits = len(means)
     spread = float(means.std(ddof=1)) if splits > 1 else 0.0
