@@ -63,6 +63,16 @@ def join(parts: Sequence[Cases]) -> Cases:
     return Cases(**joined, **counts)
 
 
+def scales_of(cohort: Cohort) -> Float[np.ndarray, " outcome"]:
+    """Return the SD of each outcome's measurements; 1 where there are none or all are the same."""
+    scales = np.ones(len(cohort.outcomes))
+    for k in range(len(cohort.outcomes)):
+        seen = cohort.values[..., k][cohort.observed[..., k]]
+        spread = float(seen.std()) if len(seen) else 0.0
+        scales[k] = spread if spread > 0 else 1.0
+    return scales
+
+
 def judge(
     twin: AbstractTwin,
     patients: Cohort,

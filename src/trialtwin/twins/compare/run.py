@@ -16,7 +16,7 @@ from trialtwin.core.errors import ConfigError, DataError, FitError
 from trialtwin.core.files import write_bytes
 from trialtwin.core.twin import AbstractModel
 from trialtwin.engine.manifest import program_digest
-from trialtwin.twins.compare.cases import Cell, judge
+from trialtwin.twins.compare.cases import Cell, judge, scales_of
 from trialtwin.twins.compare.cost import measured
 from trialtwin.twins.compare.plan import (
     Plan,
@@ -137,7 +137,7 @@ def compare(
     split_key, fit_key, curve_key = jax.random.split(key, 3)
     splits, variations = make_splits(plan, cohort, key=split_key), make_variations(plan, cohort)
     _require_sizes(plan, splits)
-    bench = _Bench(cohort, plan, dict(bounds or {}), _scales(cohort), fit_key, curve_key)
+    bench = _Bench(cohort, plan, dict(bounds or {}), scales_of(cohort), fit_key, curve_key)
     cells = _cells(bench, models, variations, splits, key, folder, on_cell)
     return Comparison(cohort, plan, tuple(models), tuple(splits), tuple(variations), bench.scales, tuple(cells))
 
@@ -235,16 +235,6 @@ def _kept(path: Path | None) -> Cell | None:
 
 def _raw(key: Array) -> Array:
     return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-
-
-def _scales(cohort: Cohort) -> Float[np.ndarray, " outcome"]:
-    """Return the SD of each outcome's measurements; 1 where there are none or all are the same."""
-    scales = np.ones(len(cohort.outcomes))
-    for k in range(len(cohort.outcomes)):
-        seen = cohort.values[..., k][cohort.observed[..., k]]
-        spread = float(seen.std()) if len(seen) else 0.0
-        scales[k] = spread if spread > 0 else 1.0
-    return scales
 
 
 def _require_sizes(plan: Plan, splits: Sequence[Split]) -> None:
