@@ -87,6 +87,51 @@ def run(study: Study, data: DataFolder, out: Out = Path("runs"), seed: Seed = No
 
 
 @app.command()
+def compare(
+    study: Study,
+    data: DataFolder,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model to compare, such as baseline; repeat. All that fit if none.")
+    ] = None,
+    disease: Annotated[
+        str | None, typer.Option(help="Disease of mechanistic and hybrid models; the study file's if not given.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="What folds are made of: patient, site or time.")] = "patient",
+    site: Annotated[str | None, typer.Option(help="Covariate that names the site, for --by site.")] = None,
+    day: Annotated[float | None, typer.Option(help="Day after which nothing is known, for --by time.")] = None,
+    folds: Annotated[int, typer.Option(help="Folds.", min=2)] = 5,
+    repeats: Annotated[int, typer.Option(help="How often patients are shared out anew.", min=1)] = 1,
+    known: Annotated[
+        list[float] | None, typer.Option(help="Day up to which forecast patients are known; repeat. 0 if none.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Draws of each patient.", min=32, max=100_000)] = 256,
+    curve_patients: Annotated[list[int] | None, typer.Option(help="Learn from so many patients too; repeat.")] = None,
+    curve_visits: Annotated[list[int] | None, typer.Option(help="Learn from so many visits too; repeat.")] = None,
+    curve_blocks: Annotated[bool, typer.Option("--curve-blocks", help="Learn without, and from each block.")] = False,
+    out: Out = Path("runs"),
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare kinds of twins on a study's untreated patients: same folds, same information; keep the winner."""
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.compare import compare_twins
+
+    settings = {
+        "by": by,
+        "site": site,
+        "day": day,
+        "folds": folds,
+        "repeats": repeats,
+        "known": tuple(known or (0.0,)),
+        "draws": draws,
+        "patients": tuple(curve_patients or ()),
+        "visits": tuple(curve_visits or ()),
+        "blocks": curve_blocks,
+    }
+    compare_twins(study, data, out, models=model or [], disease=disease, settings=settings, seed=seed, as_json=as_json)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)],
     as_json: AsJson = False,

@@ -17,6 +17,7 @@ _WORDS = {
     "calibrate": "Calibrating: derivatives of every readout",
     "leave one out": "Calibrating without each trial",
     "replay": "Foretelling trials",
+    "compare": "Fitting and judging twins",
 }
 
 

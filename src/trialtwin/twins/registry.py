@@ -10,8 +10,9 @@ from trialtwin.core.twin import AbstractModel
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.twins.baseline import Baseline
 from trialtwin.twins.mechanistic import Mechanistic
+from trialtwin.twins.stacking import Stack
 
-type Architecture = Literal["data-driven", "mechanistic", "hybrid"]
+type Architecture = Literal["data-driven", "mechanistic", "hybrid", "ensemble"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,23 @@ class Entry:
 
     @property
     def needs_disease(self) -> bool:
-        """Whether it is built around a disease."""
+        """Whether it cannot be built without a disease."""
+        return self.architecture in ("mechanistic", "hybrid")
+
+    @property
+    def takes_disease(self) -> bool:
+        """Whether it can be built around a disease."""
         return self.architecture != "data-driven"
+
+
+STACKED = ("baseline", "mechanistic")  # members of the stack; those built around a disease only where there is one
+
+
+def _stack(disease: AbstractDisease | None = None) -> Stack:
+    """Return the stack of the models named in ``STACKED``."""
+    names = tuple(name for name in STACKED if disease is not None or not MODELS[name].needs_disease)
+    own = [disease if MODELS[name].takes_disease else None for name in names]
+    return Stack(names, tuple(build_model(name, one) for name, one in zip(names, own, strict=True)))
 
 
 MODELS: Mapping[str, Entry] = MappingProxyType(
@@ -38,6 +54,7 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
             "data-driven", Baseline, "mixed-effects model with regularised covariate effects", keeps_patients=True
         ),
         "mechanistic": Entry("mechanistic", Mechanistic, "disease model with population and patients inferred"),
+        "stack": Entry("ensemble", _stack, "kinds of twins weighed by their held-out log score", keeps_patients=True),
     }
 )
 
@@ -63,7 +80,7 @@ def build_model(name: str, disease: AbstractDisease | None = None) -> AbstractMo
     MismatchError
         If there is no such model.
     ConfigError
-        If the model is built around a disease and none is given, or the other way round.
+        If the model needs a disease and none is given, or can do nothing with one.
 
     Examples
     --------
@@ -71,7 +88,8 @@ def build_model(name: str, disease: AbstractDisease | None = None) -> AbstractMo
     'Baseline'
     """
     entry = find_entry(name)
-    if entry.needs_disease != (disease is not None):
-        needs = "a disease" if entry.needs_disease else "no disease"
-        raise ConfigError(f"model {name!r} is built around {needs}", do=f"give it {needs}")
+    if entry.needs_disease and disease is None:
+        raise ConfigError(f"model {name!r} is built around a disease", do="give it one")
+    if disease is not None and not entry.takes_disease:
+        raise ConfigError(f"model {name!r} learns from data alone", do="give it no disease")
     return entry.build() if disease is None else entry.build(disease)  # type: ignore[call-arg]
