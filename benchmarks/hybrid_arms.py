@@ -1,0 +1,111 @@
+"""The arms of the dexamethasone benchmark: what each is told, fitted to some patients, forecasting others.
+
+All are told the dosing plan and that states number as many as they do. ``neural`` knows no equation; ``expert`` knows
+the four published ones with their rates, and takes them for the whole; ``residual`` corrects them by a network;
+``hybrid`` adds learned states beside them, by a network with one hidden layer; ``ensemble`` weighs neural and expert
+by the validation patients. Those with equations know the law of initial states, as the published ones do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hybrid_simulator import SEEN, TIMES, Simulated
+from jaxtyping import Array
+
+from trialtwin.infer.latent_dynamics import Panel, Structure, fit_latent_dynamics
+from trialtwin.infer.latent_forecast import forecast_latent_dynamics
+
+DRAWS = 50
+STEPS = 1500
+NEURAL_UNITS = 32
+ARMS = ("neural", "expert", "residual", "ensemble", "hybrid")
+TOLD = {
+    "neural": "no mechanism",
+    "expert": "mechanism known, taken for the whole",
+    "residual": "mechanism known + learned residual on its equations",
+    "ensemble": "expert and neural, weighed on validation patients",
+    "hybrid": "mechanism known + learned further states",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Forecasts from t = 5 on, and draws of them; ``size`` is the effective number of posterior points a patient."""
+
+    mean: np.ndarray
+    draws: np.ndarray
+    size: np.ndarray
+
+
+def dose(t: Array, inputs: Any) -> Array:
+    """Return the dosing rate at a time."""
+    day, amount = inputs
+    return jnp.where(t >= day, amount * jnp.exp(jnp.minimum(day - t, 0.0)), 0.0)
+
+
+def expert(t: Array, y: Array, inputs: Any) -> Array:
+    """Return the published equations."""
+    d, i, m, x = y
+    return jnp.stack([d - d * m**2 - d * i, d - i + d * i + i**2 / (1 + i**2) - x * i, i, dose(t, inputs) - x])
+
+
+def dose_signal(t: Array, inputs: Any) -> Array:
+    """Return the dosing rate on a scale of one, for a network."""
+    return dose(t, inputs)[None] / 3.0
+
+
+def structure_of(arm: str, states: int) -> Structure:
+    """Return what an arm knows and learns."""
+    if arm == "neural":
+        return Structure(
+            None, 0, states, hidden=NEURAL_UNITS, signal=dose_signal, signals=1, start="normal", substeps=3
+        )
+    extra = states - 4 if arm == "hybrid" else 0
+    return Structure(expert, 4, extra, residual=arm == "residual", start="exponential", scale=0.01)
+
+
+def panel_of(simulated: Simulated, rows: slice, times: int) -> Panel:
+    """Return patients as known up to a time."""
+    return Panel(
+        jnp.asarray(simulated.values[rows, :times]),
+        jnp.asarray(simulated.observed[rows, :times]),
+        (jnp.asarray(simulated.day[rows]), jnp.asarray(simulated.amount[rows])),
+    )
+
+
+def answer(arm: str, simulated: Simulated, states: int, size: int, key: Array, done: dict[str, Any]) -> Answer:
+    """Fit an arm to the first patients and forecast the test patients; ``done`` holds arms of the same cell."""
+    fit_key, ask_key = jax.random.split(key)
+    if arm == "ensemble":
+        return _ensemble(simulated, done)
+    structure = structure_of(arm, states)
+    fit = fit_latent_dynamics(
+        structure, panel_of(simulated, simulated.part("train", size), TIMES), key=fit_key, steps=STEPS
+    )
+
+    def ask(name: str) -> Answer:
+        known = panel_of(simulated, simulated.part(name), SEEN)
+        found = forecast_latent_dynamics(fit, known, times=TIMES, draws=DRAWS, key=ask_key)
+        return Answer(found.expected[:, SEEN:], found.draws[:, :, SEEN:], found.size)
+
+    if arm in ("neural", "expert"):
+        done[f"{arm}, validation"] = ask("validation")
+    return ask("test")
+
+
+def _ensemble(simulated: Simulated, done: dict[str, Any]) -> Answer:
+    """Weigh expert and neural by least squares on the validation patients."""
+    rows = simulated.part("validation")
+    seen = simulated.observed[rows, SEEN:]
+    target = simulated.values[rows, SEEN:][seen]
+    both = np.column_stack([done[f"{name}, validation"].mean[seen] for name in ("expert", "neural")])
+    weights = np.linalg.lstsq(both, target, rcond=None)[0]
+    parts = [done[name] for name in ("expert", "neural")]
+    mix: Callable[[str], np.ndarray] = lambda field: sum(  # noqa: E731
+        w * getattr(part, field) for w, part in zip(weights, parts, strict=True)
+    )
+    return Answer(mix("mean"), mix("draws"), np.minimum(parts[0].size, parts[1].size))
