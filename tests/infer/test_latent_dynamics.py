@@ -118,11 +118,12 @@ def test_what_is_not_known_yet_makes_no_difference_and_the_key_moves_draws_alone
 
 def test_a_correction_keeps_the_sign_of_a_known_state() -> None:
     corrected = Structure(decay, 1, 0, residual=True, start="exponential", scale=1.0)
-    strong = Network(jnp.array([[3.0]]), jnp.zeros(1), jnp.array([[-9.0]]), jnp.zeros(1))
+    strong = Network(jnp.array([[3.0]]), jnp.zeros(1), jnp.array([[0.0]]), jnp.array([-9.0]))
     inputs = {"dose": jnp.asarray(0.0), "rate": jnp.asarray(0.3)}
     course = np.asarray(follow(corrected, strong, jnp.array([1.0]), inputs, TIMES))
+    start = course[0, 0]
     assert (course > 0).all()
-    assert course[-1, 0] < 1e-2
+    assert course[-1, 0] == pytest.approx(start * np.exp(-(0.3 + 0.3) * (TIMES - 1)), rel=0.05)
 
 
 def test_the_same_key_gives_the_same_fit() -> None:

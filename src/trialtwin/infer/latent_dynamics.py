@@ -2,16 +2,16 @@
 
 Patient i has states x(t) = (known, extra), with
 
-    known′ = f(t, known, inputs) [+ 0.3 known · r(x, signal)],   extra′ = g(x, signal)
+    known′ = f(t, known, inputs) [+ 0.3 known · tanh r(x, signal)],   extra′ = g(x, signal)
     x(0) = start(uᵢ),  uᵢ ~ N(0, I),   y(t) = C (x(t), 1) + ε,   ε ~ N(0, diag σ²)
 
-where f is given, g (and r, where the known equations are to be corrected: relative to the state, so that none changes
-its sign) is a network with one hidden layer of tanh units, and C and σ are learned. Weights of the network have
-standard normal priors, rows of C N(0, 3²), which with few patients hold the learned part near nothing and leave the
-known equations. Everything is estimated jointly with the patients' starts at the maximum of the posterior density; a
-patient forecast later has a posterior of the start given whatever was measured (``latent_forecast``). Known equations
-with learned states after Qian et al. 2021 (latent hybrid model, NeurIPS 34, arXiv:2106.02875); the inference here is by
-optimisation and importance sampling, with no encoder.
+where f is given, g (and r, where the known equations are to be corrected: relative to the state and bounded, so that
+none changes its sign or runs away) is a network with one hidden layer of tanh units, and C and σ are learned. Weights
+of the network have standard normal priors, rows of C N(0, 3²), which with few patients hold the learned part near
+nothing and leave the known equations. Everything is estimated jointly with the patients' starts at the maximum of the
+posterior density; a patient forecast later has a posterior of the start given whatever was measured
+(``latent_forecast``). Known equations with learned states after Qian et al. 2021 (latent hybrid model, NeurIPS 34,
+arXiv:2106.02875); the inference here is by optimisation and importance sampling, with no encoder.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ type Signal = Callable[[Float[Array, ""], Any], Float[Array, " signal"]]
 
 COEFFICIENT_SD = 3.0  # of C, on standardised measurements
 NOISE_MEAN, NOISE_SD = -1.0, 1.0  # of log σ, on standardised measurements
-RESIDUAL = 0.3  # per unit of time: the size of a correction of the known equations, relative to the state
+RESIDUAL = 0.3  # per unit of time: the largest correction of the known equations, relative to the state
 RATE = 0.03
 SETTLED = 0.02  # of the number of measurements: what the last tenth of the search may still gain, in log density
 
@@ -165,7 +165,7 @@ def follow(
             return learned
         known = structure.flow(t, x[: structure.known], inputs)
         if structure.residual:
-            own = RESIDUAL * x[: structure.known] * learned[: structure.known]
+            own = RESIDUAL * x[: structure.known] * jnp.tanh(learned[: structure.known])
             return jnp.concatenate([known + own, learned[structure.known :]])
         return jnp.concatenate([known, learned])
 
