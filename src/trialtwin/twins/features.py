@@ -96,6 +96,12 @@ def factors_of(encoder: Encoder, cohort: Cohort) -> Factors | None:
     return latent_factors(encoder.latent, cohort, _standard(encoder, cohort))
 
 
+def missing_share(encoder: Encoder, cohort: Cohort) -> Float[np.ndarray, " patient"]:
+    """Return the share of each patient's covariate columns that are missing; 0 where there are no columns."""
+    standard = _standard(encoder, cohort)
+    return 1.0 - np.isfinite(standard).mean(axis=1) if standard.shape[1] else np.zeros(len(cohort))
+
+
 def _standard(encoder: Encoder, cohort: Cohort) -> Float[np.ndarray, "patient column"]:
     """Return the standardised covariates, NaN where missing or of a level that was never seen."""
     columns = []

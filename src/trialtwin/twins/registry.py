@@ -10,6 +10,7 @@ from trialtwin.core.twin import AbstractModel
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.twins.baseline import Baseline
 from trialtwin.twins.boltzmann import Boltzmann
+from trialtwin.twins.boosting import Boosting
 from trialtwin.twins.mechanistic import Mechanistic
 from trialtwin.twins.stacking import Stack
 
@@ -55,6 +56,7 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
             "data-driven", Baseline, "mixed-effects model with regularised covariate effects", keeps_patients=True
         ),
         "boltzmann": Entry("data-driven", Boltzmann, "neural Boltzmann machine of whole courses of all outcomes"),
+        "boosting": Entry("data-driven", Boosting, "gradient boosting on a linear base, conformal predictive laws"),
         "mechanistic": Entry("mechanistic", Mechanistic, "disease model with population and patients inferred"),
         "stack": Entry("ensemble", _stack, "kinds of twins weighed by their held-out log score", keeps_patients=True),
     }
