@@ -25,10 +25,12 @@ from trialtwin.twins.saving import load_twin, save_twin
 
 # the patients of these tests have these scores; twins of other diseases need patients of their own
 OF_THESE = [name for name in DISEASES if {"CDR-SB", "MMSE"} <= set(find_disease(name).scales)]
+# the hybrid is asked about one of them: it promises the same for any disease, and compiles the corrected one anew
+ASKED = {"hybrid": ["alzheimer"]}
 PLAIN: dict[str, Callable[[], AbstractModel]] = {}
 for kind, entry in REGISTERED.items():
     if entry.needs_disease:
-        PLAIN |= {f"{kind} {d}": lambda k=kind, d=d: build_model(k, find_disease(d)) for d in OF_THESE}
+        PLAIN |= {f"{kind} {d}": lambda k=kind, d=d: build_model(k, find_disease(d)) for d in ASKED.get(kind, OF_THESE)}
     else:
         PLAIN[kind] = lambda k=kind: build_model(k)
 MODELS = PLAIN | {f"{name}, cross-fitted": lambda f=f: CrossFit(f(), folds=2) for name, f in PLAIN.items()}

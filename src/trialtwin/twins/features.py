@@ -80,6 +80,19 @@ def encode(encoder: Encoder, cohort: Cohort) -> Float[np.ndarray, "patient colum
     return np.concatenate([columns, latent_factors(encoder.latent, cohort, standard).mean], axis=1)
 
 
+def known_columns(encoder: Encoder, cohort: Cohort) -> Bool[np.ndarray, "patient column"]:
+    """Tell which columns of ``encode`` were measured; those of latent factors count as known, see ``factors_of``.
+
+    Raises
+    ------
+    MismatchError
+        As ``encode``.
+    """
+    measured = np.isfinite(_standard(encoder, cohort))
+    latent = 0 if encoder.latent is None else len(encoder.latent.columns)
+    return np.concatenate([measured, np.ones((len(cohort), latent), dtype=bool)], axis=1)
+
+
 def factors_of(encoder: Encoder, cohort: Cohort) -> Factors | None:
     """Return the latent factors of each patient with their uncertainty; ``None`` where no blocks were learned from.
 

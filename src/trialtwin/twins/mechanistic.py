@@ -2,7 +2,6 @@
 
 from typing import final
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,22 +11,19 @@ from trialtwin.core.cohort import Cohort
 from trialtwin.core.errors import FitError
 from trialtwin.core.finding import Assumption, Learned
 from trialtwin.core.trajectories import Trajectories
-from trialtwin.core.treatment import AbstractTreatment, NoTreatment
+from trialtwin.core.treatment import AbstractTreatment
 from trialtwin.core.twin import AbstractModel, AbstractTwin, Times, patient_times, require_mechanisms
 from trialtwin.core.variables import Variable
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.engine.grid import Grid
-from trialtwin.infer.laplace import log_marginal
-from trialtwin.infer.optimise import minimise
 from trialtwin.twins.course import STEP, Instrument, Observations, longest_step, observe, time_grid
+from trialtwin.twins.population import learn_population
 from trialtwin.twins.posterior import (
     find,
     infer,
     require_found,
     require_inferred,
-    require_solved,
     sample,
-    solver_errors,
 )
 from trialtwin.twins.system import FINEST, dosing_grid, require_acts
 
@@ -77,7 +73,7 @@ class MechanisticTwin(AbstractTwin):
         data = observe(self.instrument, patients, self.outcomes, pad=True, also=treatment.declared)
         at = _padded(own_times, len(data.times))
         last = float(np.max(times))
-        grid = time_grid(max(last, float(np.max(patients.times, where=_seen(patients), initial=0.0))), self.step)
+        grid = time_grid(max(last, float(np.max(patients.times, where=seen_at(patients), initial=0.0))), self.step)
         population = jnp.asarray(self.population)
         mode = infer(self.instrument, population, _start(self.instrument, data), data, grid)
         require_inferred(mode, patients.ids)
@@ -132,87 +128,68 @@ class Mechanistic(AbstractModel):
             If the population or a patient cannot be inferred.
         """
         del key
-        outcomes = tuple(v for k, v in enumerate(cohort.outcomes) if self._usable(cohort, k))
-        if not outcomes:
-            raise FitError(
-                f"no measured outcome is on a scale of {self.disease.name!r}",
-                where="concepts of the outcomes: "
-                + (", ".join(v.concept or "none" for v in cohort.outcomes) or "none"),
-                exists=self.disease.scales,
-                do="give an outcome one of these concepts in the study file",
-            )
-        used = [cohort.outcome(v.name) for v in outcomes]
-        if not (cohort.observed[..., used] & (cohort.times > 0)[..., None]).any():
-            raise FitError(
-                "nobody was measured after baseline", do="give the twin a cohort with follow-up to learn from"
-            )
+        outcomes = usable_outcomes(self.disease, cohort)
         instrument = Instrument(self.disease, tuple(v.concept for v in outcomes))
-        step = longest_step(self.disease, float(np.max(cohort.times, where=_seen(cohort), initial=0.0)))
-        population, covariance = _fit_population(instrument, cohort, outcomes, step)
-        sd = np.sqrt(np.diag(covariance))
-        learned = tuple(
+        last = float(np.max(cohort.times, where=seen_at(cohort), initial=0.0))
+        step = longest_step(self.disease, last)
+        grid = time_grid(last, step)
+        found = learn_population(instrument, observe(instrument, cohort, outcomes, pad=True), grid, cohort.ids)
+        return mechanistic_twin(instrument, outcomes, found.population, found.covariance, step)
+
+
+def mechanistic_twin(
+    instrument: Instrument,
+    outcomes: tuple[Variable, ...],
+    population: Float[np.ndarray, " parameter"],
+    covariance: Float[np.ndarray, "parameter parameter"],
+    step: float,
+) -> MechanisticTwin:
+    """Return the twin of a population that was learned."""
+    sd = np.sqrt(np.diag(covariance))
+    return MechanisticTwin(
+        instrument=instrument,
+        outcomes=outcomes,
+        population=population,
+        covariance=covariance,
+        mechanisms=tuple(m.name for m in instrument.disease.mechanisms),
+        assumptions=(
+            *(c.assumption() for c in instrument.disease.constants),
+            *(p.assumption() for p in instrument.priors),
+        ),
+        learned=tuple(
             Learned(name=p.name, value=value, sd=error, prior_mean=p.mean, prior_sd=p.sd)
             for p, value, error in zip(instrument.priors, population.tolist(), sd.tolist(), strict=True)
+        ),
+        step=step,
+    )
+
+
+def usable_outcomes(disease: AbstractDisease, cohort: Cohort) -> tuple[Variable, ...]:
+    """Return the measured outcomes that are on a scale of a disease.
+
+    Raises
+    ------
+    FitError
+        If there are none, or nobody was measured after baseline.
+    """
+    outcomes = tuple(
+        v for k, v in enumerate(cohort.outcomes) if v.concept in disease.scales and cohort.observed[..., k].any()
+    )
+    if not outcomes:
+        raise FitError(
+            f"no measured outcome is on a scale of {disease.name!r}",
+            where="concepts of the outcomes: " + (", ".join(v.concept or "none" for v in cohort.outcomes) or "none"),
+            exists=disease.scales,
+            do="give an outcome one of these concepts in the study file",
         )
-        return MechanisticTwin(
-            instrument=instrument,
-            outcomes=outcomes,
-            population=population,
-            covariance=covariance,
-            mechanisms=tuple(m.name for m in self.disease.mechanisms),
-            assumptions=(
-                *(c.assumption() for c in self.disease.constants),
-                *(p.assumption() for p in instrument.priors),
-            ),
-            learned=learned,
-            step=step,
-        )
-
-    def _usable(self, cohort: Cohort, k: int) -> bool:
-        return cohort.outcomes[k].concept in self.disease.scales and bool(cohort.observed[..., k].any())
-
-
-def _fit_population(
-    instrument: Instrument, cohort: Cohort, outcomes: tuple[Variable, ...], step: float
-) -> tuple[Float[np.ndarray, " parameter"], Float[np.ndarray, "parameter parameter"]]:
-    """Maximise the Laplace marginal posterior of the population parameters."""
-    data = observe(instrument, cohort, outcomes, pad=True)
-    grid = time_grid(float(np.max(cohort.times, where=_seen(cohort), initial=0.0)), step)
-    effects = _start(instrument, data)
-
-    def objective(population: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal effects
-        mode = infer(instrument, jnp.asarray(population), effects, data, grid)
-        if not bool(mode.converged.all()):
-            return float("nan"), np.full_like(population, np.nan)
-        effects = mode.position
-        value, gradient = _negative_log_posterior(instrument, jnp.asarray(population), effects, data, grid)
-        return float(value), np.asarray(gradient)
-
-    start = np.array([prior.mean for prior in instrument.priors])
-    optimum = minimise(objective, start, names=tuple(prior.name for prior in instrument.priors))
-    errors = solver_errors(instrument, jnp.asarray(optimum.position), effects, data, grid)
-    require_solved(np.asarray(errors)[: len(cohort)], instrument, NoTreatment(), cohort.ids)
-    return optimum.position, np.linalg.inv(optimum.hessian)
+    used = [cohort.outcome(v.name) for v in outcomes]
+    if not (cohort.observed[..., used] & (cohort.times > 0)[..., None]).any():
+        raise FitError("nobody was measured after baseline", do="give the twin a cohort with follow-up to learn from")
+    return outcomes
 
 
 def _start(instrument: Instrument, data: Observations) -> Float[Array, "patient effect"]:
     return jnp.zeros((len(data.times), instrument.dimension))
-
-
-@eqx.filter_jit
-def _negative_log_posterior(
-    instrument: Instrument, population: Array, modes: Array, data: Observations, grid: Grid
-) -> tuple[Array, Array]:
-    """Return minus the log posterior of the population parameters and its exact gradient."""
-
-    def value(theta: Array) -> Array:
-        def marginal(mode: Array, one: Observations) -> Array:
-            return log_marginal(instrument.log_joint, instrument.expand, theta, mode, (one, grid))
-
-        return -jax.vmap(marginal)(modes, data).sum() - instrument.log_prior(theta)
-
-    return jax.value_and_grad(value)(population)
 
 
 def _padded(times: Float[np.ndarray, "patient time"], rows: int) -> Array:
@@ -220,6 +197,6 @@ def _padded(times: Float[np.ndarray, "patient time"], rows: int) -> Array:
     return jnp.asarray(np.concatenate([times, np.zeros((rows - len(times), times.shape[1]))]))
 
 
-def _seen(cohort: Cohort) -> Bool[np.ndarray, "patient visit"]:
+def seen_at(cohort: Cohort) -> Bool[np.ndarray, "patient visit"]:
     """Tell at which visits anything was measured."""
     return cohort.observed.any(axis=2)
