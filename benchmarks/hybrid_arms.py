@@ -22,6 +22,7 @@ from trialtwin.infer.latent_forecast import forecast_latent_dynamics
 DRAWS = 50
 STEPS = 1500
 NEURAL_UNITS = 32
+CEILING = 10.0  # of the four known states, all below 4 in every patient
 ARMS = ("neural", "expert", "residual", "ensemble", "hybrid")
 TOLD = {
     "neural": "no mechanism",
@@ -65,7 +66,7 @@ def structure_of(arm: str, states: int) -> Structure:
             None, 0, states, hidden=NEURAL_UNITS, signal=dose_signal, signals=1, start="normal", substeps=3
         )
     extra = states - 4 if arm == "hybrid" else 0
-    return Structure(expert, 4, extra, residual=arm == "residual", start="exponential", scale=0.01)
+    return Structure(expert, 4, extra, residual=arm == "residual", start="exponential", scale=0.01, ceiling=CEILING)
 
 
 def panel_of(simulated: Simulated, rows: slice, times: int) -> Panel:

@@ -66,6 +66,9 @@ class Structure(eqx.Module):
         ``"exponential"``: initial states are exponential with mean ``scale``; ``"normal"``: normal with SD ``scale``.
     substeps
         Runge–Kutta steps from one time to the next.
+    ceiling
+        Size that no known state reaches: equations are not followed beyond it, where trial weights would send a patient
+        to infinity.
     """
 
     flow: Flow | None = eqx.field(static=True)
@@ -78,6 +81,7 @@ class Structure(eqx.Module):
     start: Literal["exponential", "normal"] = eqx.field(static=True, default="normal")
     scale: float = eqx.field(static=True, default=1.0)
     substeps: int = eqx.field(static=True, default=6)
+    ceiling: float = eqx.field(static=True, default=1e6)
 
     def __check_init__(self) -> None:
         """Refuse a structure without states, or with known states and no equations."""
@@ -163,9 +167,10 @@ def follow(
         learned = network(jnp.concatenate([x, structure.signal(t, inputs)])) if structure.learned else jnp.zeros(0)
         if structure.flow is None:
             return learned
-        known = structure.flow(t, x[: structure.known], inputs)
+        held = jnp.clip(x[: structure.known], -structure.ceiling, structure.ceiling)
+        known = structure.flow(t, held, inputs)
         if structure.residual:
-            own = RESIDUAL * x[: structure.known] * jnp.tanh(learned[: structure.known])
+            own = RESIDUAL * held * jnp.tanh(learned[: structure.known])
             return jnp.concatenate([known + own, learned[structure.known :]])
         return jnp.concatenate([known, learned])
 

@@ -286,14 +286,15 @@ def _sample(
     """Draw coefficients, shared by all patients, and each patient's measurements, for each draw of the components."""
 
     def block(one: Array, key: Array) -> Array:
-        coefficient_key, noise_key = jax.random.split(key)
+        coefficient_key, own_key, noise_key = jax.random.split(key, 3)
         centre, precision_root, _ = posterior_coefficients(one, training)
         normal = jax.random.normal(coefficient_key, (len(centre), draws))
         shift = jax.scipy.linalg.solve_triangular(precision_root.T, normal, lower=False)
-        location, covariance = conditional(one, centre, history, at)
-        white = jax.random.normal(noise_key, (draws, *location.shape))
-        own = jnp.einsum("nij,dnj->dni", jnp.linalg.cholesky(covariance), white)
+        location, root = conditional(one, centre, history, at)
+        own = jnp.einsum("nik,dnk->dni", root, jax.random.normal(own_key, (draws, len(at), 2)))
+        # measurement errors are most of the numbers drawn; single precision is ample for them, and twice as fast
+        error = jnp.exp(one[5]) * jax.random.normal(noise_key, (draws, *location.shape), dtype=jnp.float32)
         # the mean is linear in the coefficients, so that shifting them shifts it by a fixed matrix
-        return location + jnp.einsum("nip,pd->dni", response(one, history, at), shift) + own
+        return location + jnp.einsum("nip,pd->dni", response(one, history, at), shift) + own + error
 
     return jax.vmap(block)(components, keys)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax  # type: ignore[import-untyped]
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from trialtwin.core.errors import ConvergenceError

@@ -94,7 +94,10 @@ def posterior_coefficients(components: Array, records: Records) -> tuple[Array, 
 
 
 def conditional(components: Array, coefficients: Array, history: Records, at: Array) -> tuple[Array, Array]:
-    """Return mean and covariance of each patient's future measurements given coefficients and history."""
+    """Return each patient's expected future and a root R of what its own effects add, given coefficients and history.
+
+    Future measurements have covariance R Rᵀ + σ² I.
+    """
     g, noise = _own_covariance(components, history), jnp.exp(2 * components[5])
     past = _own_basis(history.times) * history.weight[..., None]
     gap = jnp.where(history.weight > 0, noise, 1.0)
@@ -105,7 +108,9 @@ def conditional(components: Array, coefficients: Array, history: Records, at: Ar
     left = g - gain @ past @ g
     future = _own_basis(at)
     mean = _design(at, history.covariates) @ coefficients + (future @ effects[..., None])[..., 0]
-    return mean, future @ left @ jnp.swapaxes(future, -1, -2) + noise * jnp.eye(at.shape[1])
+    # nothing but rounding can make what is left of a small covariance indefinite
+    guard = 1e-12 * jnp.trace(g, axis1=-2, axis2=-1)[..., None, None] * jnp.eye(2)
+    return mean, future @ jnp.linalg.cholesky(left + guard)
 
 
 def response(components: Array, history: Records, at: Array) -> Float[Array, "patient time coefficient"]:
