@@ -52,7 +52,7 @@ def until(panel: Panel, time: int) -> Panel:
 
 @pytest.fixture(scope="module")
 def fitted() -> Fit:
-    return fit_latent_dynamics(KNOWN, simulate(30, 0)[0], key=KEY, steps=500)
+    return fit_latent_dynamics(KNOWN, simulate(40, 0)[0], key=KEY, steps=800)
 
 
 @pytest.mark.reference
@@ -85,7 +85,7 @@ def test_a_hidden_state_that_is_there_is_learned(fitted: Fit) -> None:
     """Forecasts of unseen patients miss the truth by less than the noise, and less than without the learned state."""
     panel, clean = simulate(60, 1)
     alone = fit_latent_dynamics(
-        Structure(decay, 1, 0, start="exponential", scale=1.0), simulate(30, 0)[0], key=KEY, steps=500
+        Structure(decay, 1, 0, start="exponential", scale=1.0), simulate(40, 0)[0], key=KEY, steps=800
     )
     off = []
     for fit in (fitted, alone):

@@ -7,7 +7,7 @@ import pytest
 
 from trialtwin.core.errors import ConfigError
 from trialtwin.study.load import check_study, load_study
-from trialtwin.study.spec import StudySpec
+from trialtwin.study.spec import StudySpec, TwinSpec
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -63,7 +63,8 @@ def test_a_key_inside_a_list_is_located(study_content: dict[str, Any]) -> None:
         (lambda s: s["arms"].update(treated=["Placebo"]), "arms repeat"),
         (lambda s: s["arms"].update(dose={"Placebo": 0.0}), "dose must be given for each arm"),
         (lambda s: s["visits"].append(dict(s["visits"][0])), "visits have names that repeat: Baseline"),
-        (lambda s: s["twins"][0].update(disease="alzheimer"), "give disease to a mechanistic twin"),
+        (lambda s: s["twins"][0].update(disease="alzheimer"), "a baseline twin learns from data alone"),
+        (lambda s: s["twins"][0].update(model="hybrid"), "give disease to a hybrid twin"),
         (lambda s: s["analyses"][0].update(interaction=True), "interaction is an option of procova only"),
         (lambda s: s["estimand"].pop("population"), "estimand.population: missing"),
         (lambda s: s["study"].update(seed=-1), "greater than or equal to 0"),
@@ -79,3 +80,17 @@ def test_json_schema_names_every_section() -> None:
     schema = StudySpec.model_json_schema()
     assert set(schema["properties"]) == set(StudySpec.model_fields)
     assert schema["additionalProperties"] is False
+
+
+def test_the_study_file_may_name_every_registered_model() -> None:
+    from typing import get_args
+
+    from trialtwin.study.spec import TwinModel
+    from trialtwin.twins.registry import MODELS
+
+    assert set(get_args(TwinModel.__value__)) == set(MODELS)
+    for name, entry in MODELS.items():
+        if entry.takes_disease:
+            TwinSpec(name="one", model=name, disease="alzheimer")
+        if not entry.needs_disease:
+            TwinSpec(name="one", model=name)

@@ -9,6 +9,8 @@ from trialtwin.core.variables import Kind
 
 type Name = Annotated[str, Field(min_length=1)]
 type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+# the models of twins/registry.py, which is not imported here: the study file is checked before anything slow is loaded
+type TwinModel = Literal["baseline", "boltzmann", "boosting", "mechanistic", "hybrid", "stack"]
 type Variance = Literal["model", "HC0", "HC1", "HC2", "HC3", "HC4", "Welch"]
 type Statistic = Literal["n", "estimate", "se", "df", "statistic", "p", "lower", "upper"]
 
@@ -139,13 +141,16 @@ class TwinSpec(Part):
     """A twin to fit."""
 
     name: Identifier
-    model: Literal["baseline", "mechanistic"]
-    disease: str | None = Field(default=None, description="for mechanistic twins: alzheimer")
+    model: TwinModel
+    disease: str | None = Field(default=None, description="for mechanistic, hybrid and stacked twins: alzheimer")
 
     @model_validator(mode="after")
     def _disease_fits(self) -> Self:
-        if (self.model == "mechanistic") != (self.disease is not None):
-            raise ValueError("give disease to a mechanistic twin, and to no other")
+        needs, takes = ("mechanistic", "hybrid"), ("mechanistic", "hybrid", "stack")
+        if self.disease is None and self.model in needs:
+            raise ValueError(f"give disease to a {self.model} twin")
+        if self.disease is not None and self.model not in takes:
+            raise ValueError(f"a {self.model} twin learns from data alone: give it no disease")
         return self
 
 

@@ -41,7 +41,11 @@ class Entry:
         return self.architecture != "data-driven"
 
 
-STACKED = ("baseline", "mechanistic")  # members of the stack; those built around a disease only where there is one
+STACKED = (
+    "baseline",
+    "boosting",
+    "mechanistic",
+)  # members of the stack; those built around a disease only where there is one
 
 
 def _stack(disease: AbstractDisease | None = None) -> Stack:
