@@ -137,9 +137,9 @@ def _accuracy(found: Comparison, scores: Sequence[Score], evidence: Evidence) ->
                 *_WHO,
                 Column(name="patients", label="Patients", decimals=0),
                 Column(name="cases", label="Values", decimals=0),
-                Column(name="rmse", label="RMSE", unit="unit of the outcome", decimals=3),
+                Column(name="rmse", label="RMSE", decimals=3),
                 *_INTERVAL,
-                Column(name="crps", label="CRPS", unit="unit of the outcome", decimals=3),
+                Column(name="crps", label="CRPS", decimals=3),
                 Column(name="log_score", label="Log score", decimals=2),
                 Column(name="r", label="R", decimals=2),
                 Column(name="r_change", label="R of change", decimals=2),
@@ -147,8 +147,8 @@ def _accuracy(found: Comparison, scores: Sequence[Score], evidence: Evidence) ->
                 Column(name="r_high", label="95 % high", decimals=2),
             ),
             rows=tuple(rows),
-            note="Intervals of RMSE with patients as clusters, of R by Fisher's z. CRPS: lower is better; log score:"
-            " mean log predictive density, higher is better.",
+            note=f"RMSE and CRPS in the unit of the outcome ({_units(found)}), lower is better; log score: mean log"
+            " predictive density, higher is better. Intervals of RMSE with patients as clusters, of R by Fisher's z.",
         ),
         evidence=evidence,
     )
@@ -179,10 +179,10 @@ def _calibration(found: Comparison, scores: Sequence[Score], evidence: Evidence)
                 Column(name="nominal", label="Claim", decimals=2),
                 Column(name="share", label="Share inside", decimals=3),
                 *_INTERVAL,
-                Column(name="pit", label="p of uniform PIT, last visit", decimals=3),
+                Column(name="pit", label="p of PIT", decimals=3),
             ),
             rows=tuple(rows),
-            note="Intervals with patients as clusters; PIT by Neyman's smooth test.",
+            note="Intervals with patients as clusters; p of a uniform PIT at the last visit, by Neyman's smooth test.",
         ),
         figure=Figure(
             kind="interval",
@@ -193,14 +193,12 @@ def _calibration(found: Comparison, scores: Sequence[Score], evidence: Evidence)
                 "high": "high",
                 "reference": "nominal",
                 "group": "level",
-                "panel": "outcome",
+                "panel": "asked",
             },
             x_label="Model",
             y_label="Share of measured values inside",
             alt="Share of measured values inside 50 % and 90 % intervals, by model, with 95 % limits.",
-        )
-        if len(found.known) == 1
-        else None,
+        ),
         evidence=evidence,
     )
 
@@ -336,19 +334,22 @@ def _failed(found: Comparison, evidence: Evidence) -> Finding:
 
 _WHO = (
     Column(name="model", label="Model"),
-    Column(name="architecture", label="Architecture"),
-    Column(name="outcome", label="Outcome"),
-    Column(name="known", label="Known up to", unit="day", decimals=0),
+    Column(name="asked", label="Forecast"),
 )
 
 
 def _who(found: Comparison, one: Score) -> tuple[Cell, ...]:
-    return one.model, *_place(one.model), found.cohort.outcomes[one.outcome].name, found.known[one.known]
+    """Return the model, and what was asked: the outcome, and up to when patients were known."""
+    return one.model, f"{found.cohort.outcomes[one.outcome].name}, known to day {found.known[one.known]:g}"
 
 
 def _place(model: str) -> tuple[str]:
     """Return the architecture of a registered model, or a dash for one of the user's own."""
     return (MODELS[model].architecture if model in MODELS else "–",)
+
+
+def _units(found: Comparison) -> str:
+    return ", ".join(f"{v.name}: {v.unit or 'none'}" for v in found.cohort.outcomes)
 
 
 def _three(one: Measure | None) -> tuple[float | None, float | None, float | None]:
