@@ -11,6 +11,7 @@ from trialtwin.diseases.base import AbstractDisease
 from trialtwin.twins.baseline import Baseline
 from trialtwin.twins.boltzmann import Boltzmann
 from trialtwin.twins.boosting import Boosting
+from trialtwin.twins.gaussian_process import GaussianProcess
 from trialtwin.twins.hybrid import Hybrid
 from trialtwin.twins.mechanistic import Mechanistic
 from trialtwin.twins.stacking import Stack
@@ -62,6 +63,7 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         ),
         "boltzmann": Entry("data-driven", Boltzmann, "neural Boltzmann machine of whole courses of all outcomes"),
         "boosting": Entry("data-driven", Boosting, "gradient boosting on a linear base, conformal predictive laws"),
+        "gaussian-process": Entry("data-driven", GaussianProcess, "one process of all outcomes, exact to condition"),
         "mechanistic": Entry("mechanistic", Mechanistic, "disease model with population and patients inferred"),
         "hybrid": Entry("hybrid", Hybrid, "disease model whose patients are steered by their covariates"),
         "stack": Entry("ensemble", _stack, "kinds of twins weighed by their held-out log score", keeps_patients=True),
