@@ -3,6 +3,7 @@
     uv run python benchmarks/hybrid.py --out results/hybrid --resume          # all cells of the published table
     uv run python benchmarks/hybrid.py --out results/hybrid --cells N10 N100  # some of them
     uv run python benchmarks/hybrid.py --out results/hybrid --seeds 1 2 3     # how much starting weights matter
+    uv run python benchmarks/hybrid.py --out results/hybrid --floor           # what knowing everything would reach
     uv run python benchmarks/hybrid.py --out results/hybrid --table           # the table of what is there
 
 A cell is a number of training patients, of states and a noise; 100 validation and 1,000 test patients, known up to
@@ -20,7 +21,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from hybrid_arms import ARMS, TOLD, Answer, answer
-from hybrid_simulator import SEEN, Simulated, errors, simulate
+from hybrid_simulator import SEEN, Simulated, errors, oracle, simulate
 
 from trialtwin.core.files import write_bytes
 from trialtwin.stats.scoring import crps_ensemble
@@ -85,17 +86,65 @@ def judge(arm: str, name: str, seed: int, found: Answer, simulated: Simulated) -
     target = simulated.values[simulated.part("test"), SEEN:]
     flat = crps_ensemble(found.draws.reshape(len(found.draws), -1), target.ravel()).reshape(len(target), -1)
     rmse = float(np.sqrt(square.mean()))
+    low, high = np.quantile(found.draws, [0.05, 0.95], axis=0)
     return {
         "arm": arm,
         "cell": name,
         "seed": seed,
         "rmse": rmse,
-        "rmse_se": float(square.std(ddof=1) / np.sqrt(len(square)) / (2 * rmse)),
+        "rmse_se": error_of_root(square),
+        "coverage90": float(((low <= target) & (target <= high)).mean()),
         "crps": float(flat.mean()),
         "crps_se": float(flat.mean(axis=1).std(ddof=1) / np.sqrt(len(flat))),
         "effective_points": float(np.median(found.size)),
         "square": square.tolist(),
     }
+
+
+def error_of_root(square: np.ndarray) -> float:
+    """Return the standard error of a root mean square, patients independent (delta method)."""
+    return float(square.std(ddof=1) / np.sqrt(len(square)) / (2 * np.sqrt(square.mean())))
+
+
+def run_floor(name: str, folder: Path, *, resume: bool) -> None:
+    """Judge what is expected by somebody who knows all but a patient's initial states, on all test patients."""
+    path = folder / f"floor-{name}.json"
+    if resume and path.is_file():
+        return
+    cell = CELLS[name]
+    simulated = simulate(cell.states, cell.noise)
+    begun = time.perf_counter()
+    mean, size = oracle(simulated)
+    square = errors(mean, simulated)
+    truth, seen = simulated.values[: cell.size], simulated.observed[: cell.size]
+    days = (truth * seen).sum(0)[SEEN:] / np.maximum(seen.sum(0)[SEEN:], 1)
+    content = {
+        "floor": float(np.sqrt(square.mean())),
+        "se": error_of_root(square),
+        "effective_points": float(np.median(size)),
+        "zero": float(np.sqrt(errors(np.zeros_like(mean), simulated).mean())),
+        "day_means": float(np.sqrt(errors(np.broadcast_to(days, mean.shape), simulated).mean())),
+        "seconds": time.perf_counter() - begun,
+    }
+    write_bytes(path, json.dumps(content).encode())
+    print(f"{path.name}: {content}", flush=True)
+
+
+def floor_rows(folder: Path, cells: list[str]) -> list[str]:
+    """Return rows of the table: the floor, and two forecasts that look at no patient."""
+    found = [
+        json.loads((folder / f"floor-{c}.json").read_text()) if (folder / f"floor-{c}.json").is_file() else None
+        for c in cells
+    ]
+    rows = []
+    for title, name in (
+        ("everything known but the start", "floor"),
+        ("mean of the day", "day_means"),
+        ("zero", "zero"),
+    ):
+        shown = ["" if one is None else f"{one[name]:.3f}" for one in found]
+        rows.append(f"| {title} | | " + " | ".join(shown) + " |")
+    return rows
 
 
 def table(folder: Path, seed: int) -> str:
@@ -113,7 +162,7 @@ def table(folder: Path, seed: int) -> str:
         shown = ["" if one is None else f"**{one['rmse']:.3f}** ± {one['rmse_se']:.3f}" for one in ours]
         lines.append(f"| {arm}, ours | {TOLD[arm]} | " + " | ".join(shown) + " |")
     bars = ["–" if CELLS[c].bar is None else f"{CELLS[c].bar:.2f}" for c in cells]
-    lines += ["| bar for the hybrid | | " + " | ".join(bars) + " |", ""]
+    lines += [*floor_rows(folder, cells), "| bar for the hybrid | | " + " | ".join(bars) + " |", ""]
     lines += [f"| CRPS | {' | '.join(cells)} |", "|---|" + "---:|" * len(cells)]
     for arm in ARMS:
         if arm in PUBLISHED_CRPS:
@@ -127,6 +176,10 @@ def table(folder: Path, seed: int) -> str:
             + " | ".join("" if one is None else f"{one['crps']:.3f} ± {one['crps_se']:.3f}" for one in ours)
             + " |"
         )
+    lines += ["", f"| share inside 90 % intervals | {' | '.join(cells)} |", "|---|" + "---:|" * len(cells)]
+    for arm in ARMS:
+        ours = [found.get((arm, c), {}).get("coverage90") for c in cells]
+        lines.append(f"| {arm} | " + " | ".join("" if one is None else f"{one:.1%}" for one in ours) + " |")
     lines += [
         "",
         f"| mean square error minus the hybrid's, paired | {' | '.join(cells)} |",
@@ -154,10 +207,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of starting weights; the data are the same")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--floor", action="store_true", help="what somebody who knows everything would reach")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
+    for name in asked.cells if asked.floor else ():
+        run_floor(name, asked.out, resume=asked.resume)
     for seed in asked.seeds:
-        if not asked.table:
+        if not (asked.table or asked.floor):
             for name in asked.cells:
                 run_cell(name, seed, asked.out, resume=asked.resume)
         print(table(asked.out, seed))

@@ -70,9 +70,11 @@ def simulate(states: int = 6, noise: float = 0.2, seed: int = SEED) -> Simulated
     return Simulated(values, observed, day, amount, clean, course, w, np.column_stack([c, centre, scale]), sd)
 
 
-def follow(start: np.ndarray, day: np.ndarray, amount: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return all states at t = 0, …, 14 by Runge and Kutta's method of order 4, 60 steps a day."""
-    h, y, found = 1 / SUBSTEPS, start, [start]
+def follow(
+    start: np.ndarray, day: np.ndarray, amount: np.ndarray, weights: np.ndarray, substeps: int = SUBSTEPS
+) -> np.ndarray:
+    """Return all states at t = 0, …, 14 by Runge and Kutta's method of order 4."""
+    h, y, found = 1 / substeps, start, [start]
     for whole in range(TIMES - 1):
         # doses begin at whole days: whoever is dosed on a day is so for all of it
         dosed = np.where(whole >= day, amount, 0.0)
@@ -87,7 +89,7 @@ def follow(start: np.ndarray, day: np.ndarray, amount: np.ndarray, weights: np.n
             )
             return np.column_stack([*known, np.tanh(y @ weights)])
 
-        for k in range(SUBSTEPS):
+        for k in range(substeps):
             t = whole + k * h
             first = slope(t, y)
             second = slope(t + h / 2, y + h / 2 * first)
@@ -106,3 +108,26 @@ def errors(predicted: np.ndarray, simulated: Simulated) -> np.ndarray:
     seen = simulated.observed[test, SEEN:]
     square = (predicted - simulated.values[test, SEEN:]) ** 2 * seen
     return square.sum(axis=(1, 2)) / seen.sum(axis=(1, 2))
+
+
+def oracle(simulated: Simulated, points: int = 1024, patients: int = TEST) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is expected from t = 5 on by somebody who knows all but the start, and its effective points.
+
+    A patient's posterior mean by importance sampling from the law of initial states; everything else is the truth.
+    """
+    rng = np.random.default_rng(0)
+    start = rng.exponential(0.01, (points, len(simulated.weights)))
+    c, centre, scale = simulated.coefficients[:, :-2], *simulated.coefficients[:, -2:].T
+    first = simulated.part("test").start
+    means, sizes = [], []
+    for n in range(first, first + patients):
+        day, amount = np.full(points, simulated.day[n]), np.full(points, simulated.amount[n])
+        states = follow(start, day, amount, simulated.weights, 8)
+        outputs = (states @ c[:, :-1].T + c[:, -1] - centre) / scale
+        gap = (outputs[:, :SEEN] - simulated.values[n, :SEEN]) / simulated.noise * simulated.observed[n, :SEEN]
+        log_weights = -0.5 * (gap**2).sum(axis=(1, 2))
+        weights = np.exp(log_weights - log_weights.max())
+        weights /= weights.sum()
+        means.append(np.tensordot(weights, outputs[:, SEEN:], 1))
+        sizes.append(1 / (weights**2).sum())
+    return np.stack(means), np.array(sizes)

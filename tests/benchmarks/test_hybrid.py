@@ -62,6 +62,20 @@ def test_the_truth_is_off_by_the_noise_and_more_noise_is_added_after_standardisi
     assert added.std() == pytest.approx(0.6, rel=0.01)
 
 
+def test_the_floor_lies_between_the_noise_and_what_looks_at_no_patient(simulator: ModuleType) -> None:
+    """Knowing all but the start errs by more than the noise; where the start is known as well, by the noise alone."""
+    data = simulator.simulate(6)
+    mean, size = simulator.oracle(data, points=512, patients=60)
+    rows = slice(data.part("test").start, data.part("test").start + 60)
+    seen = data.observed[rows, 5:]
+
+    def root(predicted: np.ndarray) -> float:
+        return float(np.sqrt((((predicted - data.values[rows, 5:]) ** 2) * seen).sum() / seen.sum()))
+
+    assert root(data.clean[rows, 5:]) < root(mean) < 0.6 * root(np.zeros_like(mean))
+    assert np.median(size) > 30
+
+
 def test_a_table_is_made_of_the_cells_that_are_there(tmp_path: Path) -> None:
     for arm, value in (("hybrid", 0.25), ("expert", 0.49)):
         cell = {"arm": arm, "cell": "N10", "seed": 0, "rmse": value**0.5, "rmse_se": 0.01, "crps": 0.3, "crps_se": 0.01}
@@ -71,6 +85,10 @@ def test_a_table_is_made_of_the_cells_that_are_there(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "| hybrid, published | | 0.618 |" in done.stdout
     assert "| expert | 0.240 ± 0.000 |" in done.stdout
+    floor = {"floor": 0.44, "day_means": 0.86, "zero": 1.04}
+    (tmp_path / "floor-N10.json").write_text(json.dumps(floor))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "| everything known but the start | | 0.440 |" in done.stdout
 
 
 @pytest.mark.slow
