@@ -53,14 +53,15 @@ PUBLISHED = {
     "ensemble": (0.731, 0.713, 0.740, 0.785, 0.826, 0.794, 0.918),
     "hybrid": (0.618, 0.625, 0.621, 0.751, 0.797, 0.681, 0.850),
 }
+FLOOR_PATIENTS = 300
 PUBLISHED_CRPS = {"neural": (0.557, 0.538, 0.528), "expert": (0.534, 0.512, 0.614), "hybrid": (0.413, 0.432, 0.433)}
 
 
-def run_cell(name: str, seed: int, folder: Path, *, resume: bool) -> None:
+def run_cell(name: str, seed: int, folder: Path, arms: list[str], *, resume: bool) -> None:
     """Run the arms of a cell that are not there yet."""
     cell = CELLS[name]
     paths = {arm: folder / f"{arm}-{name}-seed{seed}.json" for arm in ARMS}
-    wanted = [arm for arm in ARMS if not (resume and paths[arm].is_file())]
+    wanted = [arm for arm in arms if not (resume and paths[arm].is_file())]
     if not wanted:
         return
     # the ensemble is made of two others, which are run again for it
@@ -97,6 +98,7 @@ def judge(arm: str, name: str, seed: int, found: Answer, simulated: Simulated) -
         "crps": float(flat.mean()),
         "crps_se": float(flat.mean(axis=1).std(ddof=1) / np.sqrt(len(flat))),
         "effective_points": float(np.median(found.size)),
+        "validation_by_states": found.tried,
         "square": square.tolist(),
     }
 
@@ -107,14 +109,14 @@ def error_of_root(square: np.ndarray) -> float:
 
 
 def run_floor(name: str, folder: Path, *, resume: bool) -> None:
-    """Judge what is expected by somebody who knows all but a patient's initial states, on all test patients."""
+    """Judge what is expected by somebody who knows all but a patient's initial states, on the first test patients."""
     path = folder / f"floor-{name}.json"
     if resume and path.is_file():
         return
     cell = CELLS[name]
     simulated = simulate(cell.states, cell.noise)
     begun = time.perf_counter()
-    mean, size = oracle(simulated)
+    mean, size = oracle(simulated, patients=FLOOR_PATIENTS)
     square = errors(mean, simulated)
     truth, seen = simulated.values[: cell.size], simulated.observed[: cell.size]
     days = (truth * seen).sum(0)[SEEN:] / np.maximum(seen.sum(0)[SEEN:], 1)
@@ -122,8 +124,8 @@ def run_floor(name: str, folder: Path, *, resume: bool) -> None:
         "floor": float(np.sqrt(square.mean())),
         "se": error_of_root(square),
         "effective_points": float(np.median(size)),
-        "zero": float(np.sqrt(errors(np.zeros_like(mean), simulated).mean())),
-        "day_means": float(np.sqrt(errors(np.broadcast_to(days, mean.shape), simulated).mean())),
+        "zero": float(np.sqrt(errors(np.zeros((1, *days.shape)), simulated).mean())),
+        "day_means": float(np.sqrt(errors(days[None], simulated).mean())),
         "seconds": time.perf_counter() - begun,
     }
     write_bytes(path, json.dumps(content).encode())
@@ -204,6 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of starting weights; the data are the same")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--table", action="store_true")
@@ -215,7 +218,7 @@ def main() -> None:
     for seed in asked.seeds:
         if not (asked.table or asked.floor):
             for name in asked.cells:
-                run_cell(name, seed, asked.out, resume=asked.resume)
+                run_cell(name, seed, asked.out, asked.arms, resume=asked.resume)
         print(table(asked.out, seed))
 
 

@@ -1,27 +1,29 @@
 """The arms of the dexamethasone benchmark: what each is told, fitted to some patients, forecasting others.
 
-All are told the dosing plan and that states number as many as they do. ``neural`` knows no equation; ``expert`` knows
-the four published ones with their rates, and takes them for the whole; ``residual`` corrects them by a network;
-``hybrid`` adds learned states beside them, by a network with one hidden layer; ``ensemble`` weighs neural and expert
-by the validation patients. Those with equations know the law of initial states, as the published ones do.
+All are told the dosing plan. ``neural`` knows no equation; ``expert`` knows the four published ones with their rates,
+and takes them for the whole; ``residual`` corrects them by a network; ``hybrid`` adds learned states beside them, by a
+network with one hidden layer, and is told how many there are; ``ensemble`` weighs neural and expert by the validation
+patients. Those with equations know the law of initial states, as the published ones do.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hybrid_simulator import SEEN, TIMES, Simulated
+from hybrid_simulator import SEEN, TIMES, Simulated, errors
 from jaxtyping import Array
 
-from trialtwin.infer.latent_dynamics import Panel, Structure, fit_latent_dynamics
+from trialtwin.core.errors import ConvergenceError
+from trialtwin.infer.latent_dynamics import Fit, Panel, Structure, fit_latent_dynamics
 from trialtwin.infer.latent_forecast import forecast_latent_dynamics
 
 DRAWS = 50
 STEPS = 1500
 NEURAL_UNITS = 32
+NEURAL_STATES = (3, 6)  # tried besides as many as there are
 CEILING = 10.0  # of the four known states, all below 4 in every patient
 ARMS = ("neural", "expert", "residual", "ensemble", "hybrid")
 TOLD = {
@@ -35,11 +37,15 @@ TOLD = {
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Forecasts from t = 5 on, and draws of them; ``size`` is the effective number of posterior points a patient."""
+    """Forecasts from t = 5 on, and draws of them; ``size`` is the effective number of posterior points a patient.
+
+    ``tried`` is the validation error of each number of states that was tried.
+    """
 
     mean: np.ndarray
     draws: np.ndarray
     size: np.ndarray
+    tried: dict[str, float] = field(default_factory=dict)
 
 
 def dose(t: Array, inputs: Any) -> Array:
@@ -60,7 +66,7 @@ def dose_signal(t: Array, inputs: Any) -> Array:
 
 
 def structure_of(arm: str, states: int) -> Structure:
-    """Return what an arm knows and learns."""
+    """Return what an arm knows and learns; ``neural`` has as many states as said."""
     if arm == "neural":
         return Structure(
             None, 0, states, hidden=NEURAL_UNITS, signal=dose_signal, signals=1, start="normal", substeps=3
@@ -83,19 +89,42 @@ def answer(arm: str, simulated: Simulated, states: int, size: int, key: Array, d
     fit_key, ask_key = jax.random.split(key)
     if arm == "ensemble":
         return _ensemble(simulated, done)
-    structure = structure_of(arm, states)
-    fit = fit_latent_dynamics(
-        structure, panel_of(simulated, simulated.part("train", size), TIMES), key=fit_key, steps=STEPS
-    )
+    learning = panel_of(simulated, simulated.part("train", size), TIMES)
 
-    def ask(name: str) -> Answer:
+    def ask(fit: Fit, name: str) -> Answer:
         known = panel_of(simulated, simulated.part(name), SEEN)
         found = forecast_latent_dynamics(fit, known, times=TIMES, draws=DRAWS, key=ask_key)
         return Answer(found.expected[:, SEEN:], found.draws[:, :, SEEN:], found.size)
 
-    if arm in ("neural", "expert"):
-        done[f"{arm}, validation"] = ask("validation")
-    return ask("test")
+    if arm == "neural":
+        fit, done["neural, validation"], tried = _choose(states, learning, fit_key, ask, simulated)
+        return replace(ask(fit, "test"), tried=tried)
+    fit = fit_latent_dynamics(structure_of(arm, states), learning, key=fit_key, steps=STEPS)
+    if arm == "expert":
+        done["expert, validation"] = ask(fit, "validation")
+    return ask(fit, "test")
+
+
+def _choose(
+    states: int, learning: Panel, key: Array, ask: Callable[[Fit, str], Answer], simulated: Simulated
+) -> tuple[Fit, Answer, dict[str, float]]:
+    """Fit networks of several numbers of states, and keep the one that forecasts the validation patients best."""
+    best: tuple[float, Fit, Answer] | None = None
+    tried = {}
+    for count in sorted({*NEURAL_STATES, states}):
+        try:
+            fit = fit_latent_dynamics(structure_of("neural", count), learning, key=key, steps=STEPS)
+            found = ask(fit, "validation")
+        except ConvergenceError:
+            tried[str(count)] = float("nan")  # said in the cell's file, and never chosen
+            continue
+        error = float(np.sqrt(errors(found.mean, simulated, "validation").mean()))
+        tried[str(count)] = error
+        if best is None or error < best[0]:
+            best = (error, fit, found)
+    if best is None:
+        raise ConvergenceError("no network without a mechanism was fitted", do="allow more steps")
+    return best[1], best[2], tried
 
 
 def _ensemble(simulated: Simulated, done: dict[str, Any]) -> Answer:

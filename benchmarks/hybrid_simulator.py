@@ -99,14 +99,17 @@ def follow(
     return np.stack(found, axis=1)
 
 
-def errors(predicted: np.ndarray, simulated: Simulated) -> np.ndarray:
-    """Return each test patient's mean square error over what was observed from t = 5 on: the published metric's part.
+def errors(predicted: np.ndarray, simulated: Simulated, part: str = "test") -> np.ndarray:
+    """Return each patient's mean square error over what was observed from t = 5 on: the published metric's part.
 
-    The published RMSE is the square root of the mean of these.
+    The published RMSE is the square root of the mean of these. Where fewer patients are predicted they are the first;
+    a single prediction is for all.
     """
-    test = simulated.part("test")
-    seen = simulated.observed[test, SEEN:]
-    square = (predicted - simulated.values[test, SEEN:]) ** 2 * seen
+    rows = simulated.part(part)
+    if len(predicted) > 1:
+        rows = slice(rows.start, rows.start + len(predicted))
+    seen = simulated.observed[rows, SEEN:]
+    square = (predicted - simulated.values[rows, SEEN:]) ** 2 * seen
     return square.sum(axis=(1, 2)) / seen.sum(axis=(1, 2))
 
 
