@@ -59,6 +59,7 @@ def run_xanomeline(shared: Path, seed: int, quick: bool) -> dict[str, object]:
         "peer: random forest, background",
         "chosen inside",
         "stack",
+        "equal weights",
         *learners,
     ]
     found = {name: np.zeros(len(asked)) for name in arms}
