@@ -97,34 +97,37 @@ def answer(arm: str, simulated: Simulated, states: int, size: int, key: Array, d
         return Answer(found.expected[:, SEEN:], found.draws[:, :, SEEN:], found.size)
 
     if arm == "neural":
-        fit, done["neural, validation"], tried = _choose(states, learning, fit_key, ask, simulated)
-        return replace(ask(fit, "test"), tried=tried)
+        ranked, tried = _rank(states, learning, fit_key, ask, simulated)
+        for fit, held in ranked:
+            try:
+                found = ask(fit, "test")
+            except ConvergenceError:
+                continue  # a test patient's start was not found; what they turned out to be is not looked at
+            done["neural, validation"] = held
+            return replace(found, tried=tried)
+        raise ConvergenceError("no network without a mechanism forecasts all patients", do="allow more steps")
     fit = fit_latent_dynamics(structure_of(arm, states), learning, key=fit_key, steps=STEPS)
     if arm == "expert":
         done["expert, validation"] = ask(fit, "validation")
     return ask(fit, "test")
 
 
-def _choose(
+def _rank(
     states: int, learning: Panel, key: Array, ask: Callable[[Fit, str], Answer], simulated: Simulated
-) -> tuple[Fit, Answer, dict[str, float]]:
-    """Fit networks of several numbers of states, and keep the one that forecasts the validation patients best."""
-    best: tuple[float, Fit, Answer] | None = None
+) -> tuple[list[tuple[Fit, Answer]], dict[str, float]]:
+    """Fit networks of several numbers of states; those that forecast the validation patients best come first."""
+    found: list[tuple[float, Fit, Answer]] = []
     tried = {}
     for count in sorted({*NEURAL_STATES, states}):
         try:
             fit = fit_latent_dynamics(structure_of("neural", count), learning, key=key, steps=STEPS)
-            found = ask(fit, "validation")
+            held = ask(fit, "validation")
         except ConvergenceError:
             tried[str(count)] = float("nan")  # said in the cell's file, and never chosen
             continue
-        error = float(np.sqrt(errors(found.mean, simulated, "validation").mean()))
-        tried[str(count)] = error
-        if best is None or error < best[0]:
-            best = (error, fit, found)
-    if best is None:
-        raise ConvergenceError("no network without a mechanism was fitted", do="allow more steps")
-    return best[1], best[2], tried
+        tried[str(count)] = float(np.sqrt(errors(held.mean, simulated, "validation").mean()))
+        found.append((tried[str(count)], fit, held))
+    return [(fit, held) for _, fit, held in sorted(found, key=lambda one: one[0])], tried
 
 
 def _ensemble(simulated: Simulated, done: dict[str, Any]) -> Answer:
