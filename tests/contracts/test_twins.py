@@ -133,6 +133,16 @@ def test_draws_lie_around_the_expectation(forecast: Trajectories) -> None:
     assert np.sqrt((off**2).mean()) < 0.6
 
 
+def test_a_mechanism_makes_impossible_draws_impossible(plain: str, training: Cohort, others: Cohort) -> None:
+    """None of 102,400 draws of a mechanistic or hybrid twin lies outside its scale; of others the share is reported."""
+    course = ask(fitted(plain, training), others.until(0), draws=400)
+    assert course.values.size == 102_400
+    share = course.implausible()
+    assert ((share >= 0) & (share < 0.2)).all(), share
+    if REGISTERED[plain.split(maxsplit=1)[0]].architecture in ("mechanistic", "hybrid"):
+        assert (share == 0).all(), share
+
+
 def test_the_order_of_patients_is_kept(twin: AbstractTwin, forecast: Trajectories, others: Cohort) -> None:
     backward = ask(twin, others.until(0).take(np.arange(32)[::-1]))
     assert backward.ids == forecast.ids[::-1]
