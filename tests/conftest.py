@@ -1,5 +1,7 @@
 """Fixtures that every test may use."""
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,21 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared (real data and reference numbers), which is absent")
     return SHARED
+
+
+MAPPED = 20_000  # regions of memory; the system's limit is often 65,530, and beyond it the compiler aborts the process
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_compilations() -> Iterator[None]:
+    """Forget compiled functions after a module where there are very many: each holds regions of memory of its own."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPPED:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
