@@ -208,7 +208,7 @@ def stacking_weights(log_density: Float[np.ndarray, "case member"]) -> Float[np.
     Examples
     --------
     >>> stacking_weights(np.log(np.array([[0.4, 0.1], [0.4, 0.1], [0.4, 0.1]]))).round(2).tolist()
-    [0.76, 0.24]
+    [0.75, 0.25]
     """
     n, members = log_density.shape
     weights = np.full(members, 1 / members)
