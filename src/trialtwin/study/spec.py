@@ -10,7 +10,9 @@ from trialtwin.core.variables import Kind
 type Name = Annotated[str, Field(min_length=1)]
 type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 # the models of twins/registry.py, which is not imported here: the study file is checked before anything slow is loaded
-type TwinModel = Literal["baseline", "boltzmann", "boosting", "gaussian-process", "mechanistic", "hybrid", "stack"]
+type TwinModel = Literal[
+    "baseline", "boltzmann", "boosting", "gaussian-process", "sequence", "mechanistic", "hybrid", "stack"
+]
 type Variance = Literal["model", "HC0", "HC1", "HC2", "HC3", "HC4", "Welch"]
 type Statistic = Literal["n", "estimate", "se", "df", "statistic", "p", "lower", "upper"]
 

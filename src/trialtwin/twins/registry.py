@@ -14,6 +14,7 @@ from trialtwin.twins.boosting import Boosting
 from trialtwin.twins.gaussian_process import GaussianProcess
 from trialtwin.twins.hybrid import Hybrid
 from trialtwin.twins.mechanistic import Mechanistic
+from trialtwin.twins.sequence import Sequence
 from trialtwin.twins.stacking import Stack
 
 type Architecture = Literal["data-driven", "mechanistic", "hybrid", "ensemble"]
@@ -64,6 +65,9 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         "boltzmann": Entry("data-driven", Boltzmann, "neural Boltzmann machine of whole courses of all outcomes"),
         "boosting": Entry("data-driven", Boosting, "gradient boosting on a linear base, conformal predictive laws"),
         "gaussian-process": Entry("data-driven", GaussianProcess, "one process of all outcomes, exact to condition"),
+        "sequence": Entry(
+            "data-driven", Sequence, "continuous recurrent unit over visits at any gaps, exact to condition"
+        ),
         "mechanistic": Entry("mechanistic", Mechanistic, "disease model with population and patients inferred"),
         "hybrid": Entry("hybrid", Hybrid, "disease model whose patients are steered by their covariates"),
         "stack": Entry("ensemble", _stack, "kinds of twins weighed by their held-out log score", keeps_patients=True),

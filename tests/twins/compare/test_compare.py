@@ -274,7 +274,7 @@ def test_the_corrected_p_value_has_the_corrected_variance() -> None:
 
 
 def test_cost_sees_time_and_memory() -> None:
-    # Freed in pieces too small to be mapped on their own, below one that stays: kept by the C library to hand out again.
+    # Freed in pieces too small to be mapped on their own, below one that stays: the C library keeps them to hand out.
     pieces = [np.ones(12_000) for _ in range(1_000)]
     last = pieces.pop()
     del pieces
