@@ -206,7 +206,7 @@ def least_squares(
     _require_rows(design, response, rows, name)
     n, p = design.values.shape
     Q, R = np.linalg.qr(design.values)
-    _require_rank(design, R)
+    require_rank(design, R)
     projected = Q.T @ response
     fitted = Q @ projected
     residuals = response - fitted
@@ -258,8 +258,21 @@ def _total(Q: Float[np.ndarray, "row column"], response: Float[np.ndarray, " row
     return float(deviation @ deviation)
 
 
-def _require_rank(design: ModelMatrix, R: Float[np.ndarray, "column column"]) -> None:
-    """Refuse columns that are linear combinations of those before them, and say of which."""
+def require_rank(design: ModelMatrix, R: Float[np.ndarray, "column column"]) -> None:
+    """Refuse columns that are linear combinations of those before them, and say of which.
+
+    Parameters
+    ----------
+    design
+        Columns of the model.
+    R : shape (column, column)
+        Triangular factor of its QR decomposition.
+
+    Raises
+    ------
+    FitError
+        If a column depends on those before it; the message names the first such column and its partners.
+    """
     X = design.values
     own = np.sqrt(((X - X.mean(axis=0)) ** 2).sum(axis=0))
     size = np.sqrt((X**2).sum(axis=0))
