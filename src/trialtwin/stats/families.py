@@ -96,7 +96,11 @@ class Gaussian(AbstractFamily):
         """Return 1."""
         return np.ones_like(mu)
 
-    def curvature(self, y: Float[np.ndarray, " row"], mu: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    def curvature(
+        self,
+        y: Float[np.ndarray, " row"],  # noqa: ARG002
+        mu: Float[np.ndarray, " row"],
+    ) -> Float[np.ndarray, " row"]:
         """Return 1."""
         return np.ones_like(mu)
 
@@ -143,7 +147,11 @@ class Binomial(AbstractFamily):
         """Return μ (1 − μ)."""
         return mu * (1 - mu)
 
-    def curvature(self, y: Float[np.ndarray, " row"], mu: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    def curvature(
+        self,
+        y: Float[np.ndarray, " row"],  # noqa: ARG002
+        mu: Float[np.ndarray, " row"],
+    ) -> Float[np.ndarray, " row"]:
         """Return μ (1 − μ)."""
         return mu * (1 - mu)
 
@@ -201,7 +209,11 @@ class Poisson(AbstractFamily):
         """Return μ."""
         return mu
 
-    def curvature(self, y: Float[np.ndarray, " row"], mu: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    def curvature(
+        self,
+        y: Float[np.ndarray, " row"],  # noqa: ARG002
+        mu: Float[np.ndarray, " row"],
+    ) -> Float[np.ndarray, " row"]:
         """Return μ."""
         return mu
 
