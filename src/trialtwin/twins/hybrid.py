@@ -1,11 +1,11 @@
-"""The hybrid twin: a disease whose patients are steered by their covariates, and which knows when not to.
+"""The hybrid twin: a disease steered by covariates and bent where data call it wrong, which knows when not to be.
 
 The mechanism is fitted first. What each patient's measurements then say of the patient's effects is regressed on
 covariates and latent factors by a small network whose size the evidence decides (``hybrid_network.py``); with it the
-population is fitted again, together with a residual on the mechanisms (``hybrid_disease.py``), by the same Laplace
-marginal likelihood and its exact gradient. A patient's history enters as in the mechanistic twin, by the exact
-posterior of the effects. Far from the patients learned from, network and residual fade, and what is left is the
-mechanism (``hybrid_steering.py``).
+population is fitted again. Then every mechanism is asked whether the data call it wrong, and the worst gets a residual
+if the evidence pays for it (``hybrid_residual.py``), read in a few terms (``hybrid_reading.py``). A patient's history
+enters as in the mechanistic twin, by the exact posterior of the effects. Far from the patients learned from, network
+and residual fade, and what is left is the mechanism (``hybrid_steering.py``).
 """
 
 from typing import final
@@ -22,8 +22,10 @@ from trialtwin.core.twin import AbstractModel, AbstractTwin, Times, require_mech
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.twins.course import Instrument, longest_step, observe, time_grid
 from trialtwin.twins.features import Encoder, encode
-from trialtwin.twins.hybrid_disease import AXES, Corrected, Residual
+from trialtwin.twins.hybrid_disease import Corrected, blank
 from trialtwin.twins.hybrid_network import Messages, learn_network
+from trialtwin.twins.hybrid_reading import Reading
+from trialtwin.twins.hybrid_residual import Correction, correct, corrected, residual_columns
 from trialtwin.twins.hybrid_steering import Steering, learn_steering
 from trialtwin.twins.latent_effects import assumption_of
 from trialtwin.twins.mechanistic import MechanisticTwin, mechanistic_twin, seen_at, usable_outcomes
@@ -33,10 +35,14 @@ from trialtwin.twins.posterior import infer, require_inferred
 
 @final
 class HybridTwin(AbstractTwin):
-    """A mechanistic twin of the corrected disease, and what steers its patients."""
+    """A mechanistic twin of the corrected disease, what steers its patients, and what its residual says.
+
+    ``reading`` is ``None`` where no residual was called for.
+    """
 
     core: MechanisticTwin
     steering: Steering
+    reading: Reading | None
     mechanisms: tuple[str, ...]
     assumptions: tuple[Assumption, ...]
     learned: tuple[Learned, ...]
@@ -59,17 +65,15 @@ class HybridTwin(AbstractTwin):
 
     def mechanism(self) -> MechanisticTwin:
         """Return the mechanistic twin with the same population: what patients are handed over to."""
-        disease = self.core.instrument.disease
-        assert isinstance(disease, Corrected)  # noqa: S101 - made so by Hybrid.fit
-        instrument = Instrument(disease.base, self.core.instrument.scales)
-        kept = np.flatnonzero(_of_mechanism(self.core.instrument))
+        instrument = Instrument(corrected(self.core.instrument).base, self.core.instrument.scales)
+        kept = np.flatnonzero(~residual_columns(self.core.instrument))
         covariance = self.core.covariance[np.ix_(kept, kept)]
         return mechanistic_twin(instrument, self.core.outcomes, self.core.population[kept], covariance, self.core.step)
 
 
 @final
 class Hybrid(AbstractModel):
-    """A disease model to be fitted to a cohort of untreated patients, with a network of covariates.
+    """A disease model to be fitted to a cohort of untreated patients, with a network of covariates and a residual.
 
     Parameters
     ----------
@@ -93,13 +97,12 @@ class Hybrid(AbstractModel):
         del key
         outcomes = usable_outcomes(self.disease, cohort)
         last = float(np.max(cohort.times, where=seen_at(cohort), initial=0.0))
-        instrument = Instrument(
-            Corrected(self.disease, _no_residual(self.disease, last)), tuple(v.concept for v in outcomes)
-        )
+        instrument = Instrument(Corrected(self.disease, blank(self.disease)), tuple(v.concept for v in outcomes))
+        free = ~residual_columns(instrument)
         step = longest_step(self.disease, last)
         grid = time_grid(last, step)
         plain = observe(instrument, cohort, outcomes, pad=True)
-        first = learn_population(instrument, plain, grid, cohort.ids, free=_of_mechanism(instrument))
+        first = learn_population(instrument, plain, grid, cohort.ids, free=free)
         mode = infer(instrument, jnp.asarray(first.population), first.effects, plain, grid)
         require_inferred(mode, cohort.ids)
         encoder = Encoder.learn(cohort, modelled=tuple(v.name for v in outcomes))
@@ -111,13 +114,16 @@ class Hybrid(AbstractModel):
         network = learn_network(messages, encode(encoder, cohort))
         steering = learn_steering(self.disease.effects, encoder, cohort, network)
         steered = observe(instrument, steering.steer(cohort), outcomes, pad=True)
-        found = learn_population(instrument, steered, grid, cohort.ids, start=first.population)
-        core = mechanistic_twin(instrument, outcomes, found.population, found.covariance, step)
+        steady = learn_population(instrument, steered, grid, cohort.ids, start=first.population, free=free)
+        kept = correct(instrument, steady, steered, grid, last)
+        found = kept.learnt
+        core = mechanistic_twin(kept.instrument, outcomes, found.population, found.covariance, step)
         return HybridTwin(
             core=core,
             steering=steering,
+            reading=kept.reading,
             mechanisms=core.mechanisms,
-            assumptions=(*core.assumptions, *_told(steering), *assumption_of(encoder.latent)),
+            assumptions=(*core.assumptions, *_told(steering), _said(kept), *assumption_of(encoder.latent)),
             learned=core.learned,
         )
 
@@ -136,19 +142,15 @@ def _messages(
     return Messages(jnp.asarray(inverse - np.eye(effects)), jnp.asarray(score))
 
 
-def _of_mechanism(instrument: Instrument) -> np.ndarray:
-    """Tell which population parameters are the mechanism's own and not the residual's."""
-    disease = instrument.disease
-    own = {p.name for p in disease.base.priors} if isinstance(disease, Corrected) else {p.name for p in disease.priors}
-    residual = {p.name for p in disease.priors} - own
-    return np.array([p.name not in residual for p in instrument.priors])
-
-
-def _no_residual(disease: AbstractDisease, last: float) -> Residual:
-    """Return a residual without channels."""
-    n = len(disease.states)
-    return Residual(
-        (), jnp.zeros(n), jnp.zeros((n, AXES)), jnp.ones(()), jnp.asarray(last), jnp.zeros(()), jnp.zeros(n)
+def _said(kept: Correction) -> Assumption:
+    """Say which mechanism the data call wrong, or that they call none, and what came of it."""
+    asked = ", ".join(f"{name} {gain:+.1f}" for name, gain in kept.gains.items())
+    found = str(kept.reading) if kept.reading else f"none{': ' + kept.trouble if kept.trouble else ''}"
+    return Assumption(
+        name="residual on the mechanism",
+        value=f"{found}; log evidence gained {kept.gained:.1f}; foretold by channel: {asked or 'none could be asked'}",
+        source="score test of each channel and evidence by Laplace's method (doi:10.1162/neco.1992.4.3.448)",
+        confidence="medium" if kept.reading else "high",
     )
 
 

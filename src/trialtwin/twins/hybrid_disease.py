@@ -4,9 +4,9 @@ With u the standard-normal effects that the disease expects and v those that rem
 
     u = g + s ∘ v,   v ~ N(0, I),
 
-where g and s are given for each patient as covariates. Each corrected channel c has a residual
+where g and s are given for each patient as covariates. One channel may have a residual
 
-    r_c(y, t) = L tanh( trust · near(y, t) · τ Σⱼ ω_cj φ_j(y) / L ),   ω ~ N(0, I),   L = log 4,
+    r(y, t) = L tanh( trust · near(y, t) · τ Σⱼ ω_j φ_j(y) / L ),   ω ~ N(0, I),   L = log 4,
 
 of bounded features φ = (1, tanh a, tanh b, tanh² a) of the two leading directions a, b of the states that patients were
 seen in. ``near`` is 1 where patients were seen and falls smoothly to 0 far from there and after the horizon. A channel
@@ -39,11 +39,14 @@ SOURCE = "hybrid twin: a correction that the evidence has to pay for"
 class Residual(eqx.Module):
     """What a residual looks at: where patients were seen, and how large it may be.
 
-    ``axes`` turn a state into the two leading directions, of SD 1 over the states seen; ``reach`` is the distance in
-    them that counts as seen, ``horizon`` the last day, ``amplitude`` is τ, ``pace`` a typical slope of each state.
+    ``channels`` names what could be corrected, empty where nothing is, and ``chosen`` is 1 for the one that is, 0 for
+    the others: a number, so that functions are compiled once for all. ``axes`` turn a state into the two leading
+    directions, of SD 1 over the states seen; ``reach`` is the distance in them that counts as seen, ``horizon`` the
+    last day, ``amplitude`` is τ, ``pace`` a typical slope of each state.
     """
 
     channels: tuple[str, ...] = eqx.field(static=True)
+    chosen: Float[Array, " channel"]
     centre: Float[Array, " state"]
     axes: Float[Array, "state axis"]
     reach: Float[Array, ""]
@@ -65,10 +68,8 @@ class Residual(eqx.Module):
         first, second = jnp.tanh(self.directions(state))
         return jnp.stack([jnp.ones_like(first), first, second, first**2])
 
-    def value(
-        self, t: Float[Array, ""], state: State, weights: Float[Array, "channel term"]
-    ) -> Float[Array, " channel"]:
-        """Return the residual of each channel, between −log 4 and log 4."""
+    def value(self, t: Float[Array, ""], state: State, weights: Float[Array, " term"]) -> Float[Array, ""]:
+        """Return the residual, between −log 4 and log 4."""
         raw = self.near(t, state) * self.amplitude * (weights @ self.features(state))
         return LIMIT * jnp.tanh(raw / LIMIT)
 
@@ -83,7 +84,7 @@ class Own(NamedTuple):
     """A patient's own parameters of the disease, and the weights of the residual times the trust in it."""
 
     base: Any
-    weights: Float[Array, "channel term"]
+    weights: Float[Array, " term"]
 
 
 @final
@@ -123,12 +124,8 @@ class Corrected(AbstractDisease):
     @property
     def priors(self) -> tuple[Prior, ...]:
         """Return the priors of the disease, then those of the residual's weights ω."""
-        own = tuple(
-            Prior(f"residual of {channel}: {term}", 0.0, 1.0, SOURCE, "medium")
-            for channel in self.residual.channels
-            for term in TERMS
-        )
-        return (*self.base.priors, *own)
+        own = tuple(Prior(weight_of(term), 0.0, 1.0, SOURCE, "medium") for term in TERMS)
+        return (*self.base.priors, *(own if self.residual.channels else ()))
 
     @property
     def scales(self) -> Mapping[str, AbstractScale]:
@@ -154,9 +151,9 @@ class Corrected(AbstractDisease):
         shift = [covariates[shift_of(effect)] for effect in self.effects]
         spread = [covariates[spread_of(effect)] for effect in self.effects]
         moved = jnp.stack(shift) + jnp.stack(spread) * effects if shift else effects
-        channels = self.residual.channels
-        rows = [[population[f"residual of {channel}: {term}"] for term in TERMS] for channel in channels]
-        weights = jnp.stack([jnp.stack(row) for row in rows]) if rows else jnp.zeros((0, len(TERMS)))
+        weights = jnp.zeros(len(TERMS))
+        if self.residual.channels:
+            weights = jnp.stack([population[weight_of(term)] for term in TERMS])
         return Own(self.base.individual(population, moved, covariates), covariates[TRUST] * weights)
 
     def initial(self, individual: Own) -> State:
@@ -167,7 +164,9 @@ class Corrected(AbstractDisease):
         self, t: Float[Array, ""], state: State, individual: Own, modulation: Mapping[str, Float[Array, ""]]
     ) -> dict[str, Any]:
         """Return what flows along each route, the mechanisms bent."""
-        return self.base.signals(t, state, individual.base, self._bent(t, state, individual, modulation))
+        if self.residual.channels:
+            modulation = self._bent(modulation, self.residual.value(t, state, individual.weights))
+        return self.base.signals(t, state, individual.base, modulation)
 
     def flow(
         self,
@@ -178,30 +177,26 @@ class Corrected(AbstractDisease):
         signals: Mapping[str, Any],
     ) -> State:
         """Return the time derivative, per day, the mechanisms bent and slopes added."""
-        bent = self._bent(t, state, individual, modulation)
-        slopes = list(self.base.flow(t, state, individual.base, bent, signals))
-        values = self.residual.value(t, state, individual.weights) if self.residual.channels else ()
-        for c, channel in enumerate(self.residual.channels):
+        if not self.residual.channels:
+            return self.base.flow(t, state, individual.base, modulation, signals)
+        r = self.residual.value(t, state, individual.weights)
+        slopes = list(self.base.flow(t, state, individual.base, self._bent(modulation, r), signals))
+        for chosen, channel in zip(self.residual.chosen, self.residual.channels, strict=True):
             if channel in self.states:
                 k = self.states.index(channel)
-                slopes[k] = slopes[k] + self.residual.pace[k] * self._room(k, state[k]) * values[c]
+                slopes[k] = slopes[k] + chosen * self.residual.pace[k] * self._room(k, state[k]) * r
         return tuple(slopes)
 
     def apparent(self, state: State, individual: Own, signals: Mapping[str, Any]) -> State:
         """Return the patient as instruments see it."""
         return self.base.apparent(state, individual.base, signals)
 
-    def _bent(
-        self, t: Float[Array, ""], state: State, individual: Own, modulation: Mapping[str, Float[Array, ""]]
-    ) -> Mapping[str, Float[Array, ""]]:
-        """Return the value of every mechanism, those that are corrected multiplied by exp(r)."""
-        if not self.residual.channels:
-            return modulation
-        values = self.residual.value(t, state, individual.weights)
-        bent = dict(modulation)
-        for c, channel in enumerate(self.residual.channels):
+    def _bent(self, modulation: Mapping[str, Float[Array, ""]], r: Float[Array, ""]) -> Mapping[str, Float[Array, ""]]:
+        """Return the value of every mechanism, the one that is corrected multiplied by exp(r)."""
+        bent, more = dict(modulation), jnp.expm1(r)
+        for chosen, channel in zip(self.residual.chosen, self.residual.channels, strict=True):
             if channel in bent:
-                bent[channel] = bent[channel] * jnp.exp(values[c])
+                bent[channel] = bent[channel] * (1.0 + chosen * more)
         return bent
 
     def _room(self, k: int, value: Float[Array, ""]) -> Float[Array, ""]:
@@ -212,9 +207,30 @@ class Corrected(AbstractDisease):
         return jnp.tanh(room)
 
 
+def no_residual(disease: AbstractDisease) -> Residual:
+    """Return a residual that corrects nothing and costs nothing: it has no channels."""
+    return _empty(disease, ())
+
+
+def blank(disease: AbstractDisease) -> Residual:
+    """Return a residual that could correct every channel and has chosen none."""
+    return _empty(disease, (*multipliers(disease), *disease.states))
+
+
+def _empty(disease: AbstractDisease, channels: tuple[str, ...]) -> Residual:
+    n, one = len(disease.states), jnp.ones(())
+    centre = jnp.asarray([0.5 * (low + high) if np.isfinite(low + high) else 0.0 for low, high in disease.ranges])
+    return Residual(channels, jnp.zeros(len(channels)), centre, jnp.zeros((n, AXES)), one, one, 0.0 * one, jnp.zeros(n))
+
+
 def multipliers(disease: AbstractDisease) -> tuple[str, ...]:
     """Return the mechanisms whose value without treatment is 1."""
     return tuple(m.name for m in disease.mechanisms if m.neutral == 1.0)
+
+
+def weight_of(term: str) -> str:
+    """Return the name of the population parameter that is a weight of the residual."""
+    return f"residual: {term}"
 
 
 def shift_of(effect: str) -> str:

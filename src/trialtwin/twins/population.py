@@ -53,6 +53,12 @@ def learn_population(
     whole = np.array([prior.mean for prior in priors]) if start is None else np.array(start)
     moving = np.ones(len(priors), dtype=bool) if free is None else free
     modes = jnp.zeros((len(data.times), instrument.dimension)) if effects is None else effects
+    means, sds = np.array([prior.mean for prior in priors]), np.array([prior.sd for prior in priors])
+    begin = infer(instrument, jnp.asarray(whole), modes, data, grid)
+    # outer products of scores are what the Hessian is about, so that the search begins with steps of the right size
+    scores = np.asarray(marginals(instrument, jnp.asarray(whole), begin.position, data, grid)[1])[:, moving]
+    guess = scores.T @ scores + np.diag(sds[moving] ** -2)
+    inverse = np.linalg.inv(guess) if np.isfinite(guess).all() else np.eye(len(guess))
 
     def objective(part: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal modes
@@ -61,11 +67,13 @@ def learn_population(
         if not bool(mode.converged.all()):
             return float("nan"), np.full_like(part, np.nan)
         modes = mode.position
-        value, gradient = _negative_log_posterior(instrument, theta, modes, data, grid)
-        return float(value), np.asarray(gradient)[moving]
+        values, scores = marginals(instrument, theta, modes, data, grid)
+        off = (np.asarray(theta) - means) / sds
+        value = -float(values.sum()) + 0.5 * float(off @ off)
+        return value, (off / sds - np.asarray(scores).sum(axis=0))[moving]
 
     names = tuple(prior.name for prior, moves in zip(priors, moving, strict=True) if moves)
-    optimum = minimise(objective, whole[moving], names=names)
+    optimum = minimise(objective, whole[moving], names=names, inverse=(inverse + inverse.T) / 2)
     found = _with(whole, moving, optimum.position)
     errors = solver_errors(instrument, jnp.asarray(found), modes, data, grid)
     require_solved(np.asarray(errors)[: len(ids)], instrument, NoTreatment(), ids)
@@ -82,15 +90,15 @@ def _with(
 
 
 @eqx.filter_jit
-def _negative_log_posterior(
+def marginals(
     instrument: Instrument, population: Array, modes: Array, data: Observations, grid: Grid
-) -> tuple[Array, Array]:
-    """Return minus the log posterior of the population parameters and its exact gradient."""
+) -> tuple[Float[Array, " patient"], Float[Array, "patient parameter"]]:
+    """Return each patient's log marginal density at the own mode, and its exact gradient, the score."""
 
-    def value(theta: Array) -> Array:
-        def marginal(mode: Array, one: Observations) -> Array:
+    def patient(mode: Array, one: Observations) -> tuple[Array, Array]:
+        def value(theta: Array) -> Array:
             return log_marginal(instrument.log_joint, instrument.expand, theta, mode, (one, grid))
 
-        return -jax.vmap(marginal)(modes, data).sum() - instrument.log_prior(theta)
+        return jax.value_and_grad(value)(population)
 
-    return jax.value_and_grad(value)(population)
+    return jax.vmap(patient)(modes, data)
