@@ -243,6 +243,39 @@ def treat(
     )
 
 
+@app.command()
+def design(
+    path: Annotated[Path, typer.Argument(help="Page to write, or to check where it is there already.")] = Path(
+        "power.toml"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Write a page that describes a trial to simulate, to be edited; or check one and say what it describes."""
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.power import check_or_write
+
+    check_or_write(path, as_json=as_json)
+
+
+@app.command()
+def power(
+    page: Annotated[
+        Path, typer.Argument(help="Page with the design (TOML); write one with 'trialtwin design'.", show_default=False)
+    ],
+    trials: Annotated[
+        int | None, typer.Option(help="Trials a scenario, instead of the page's.", min=2, max=1_000_000)
+    ] = None,
+    out: Out = Path("runs"),
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a design with twins good, weak and wrong: type I error, power, bias, coverage, with their errors."""
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.power import simulate_design
+
+    simulate_design(page, out, trials, seed, as_json=as_json)
+
+
 @app.callback(invoke_without_command=True)
 def version(
     context: typer.Context,

@@ -18,6 +18,7 @@ _WORDS = {
     "leave one out": "Calibrating without each trial",
     "replay": "Foretelling trials",
     "compare": "Fitting and judging twins",
+    "power": "Simulating trials",
 }
 
 

@@ -83,15 +83,26 @@ def least_squares_batch(
     beta = np.matmul(inverse, np.matmul(X.transpose(0, 2, 1), y[..., None]))[..., 0]
     residual = y - np.matmul(X, beta[..., None])[..., 0]
     df = n - p
-    toward = inverse @ contrast
-    if variance == "model":
-        with np.errstate(divide="ignore", invalid="ignore"):
-            square = (residual**2).sum(axis=1) / df * (toward @ contrast)
-    else:
-        g = np.matmul(X, toward[..., None])[..., 0]
-        square = (g**2 * _squares(variance, residual, X, inverse, n, p)).sum(axis=1)
+    square = _contrast_variance(variance, contrast, residual, X, inverse, n)
     se = np.sqrt(np.where(sound & (square > 0), square, np.nan))
     return BatchEstimate(np.where(sound, beta @ contrast, np.nan), se, np.where(sound, df, np.nan))
+
+
+def _contrast_variance(
+    kind: str,
+    contrast: Float[np.ndarray, " weight"],
+    residual: Float[np.ndarray, "trial row"],
+    X: Float[np.ndarray, "trial row column"],
+    inverse: Float[np.ndarray, "trial column column"],
+    n: Float[np.ndarray, " trial"],
+) -> Float[np.ndarray, " trial"]:
+    """Return the variance of the contrast in each trial."""
+    p, toward = X.shape[2], inverse @ contrast
+    if kind == "model":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (residual**2).sum(axis=1) / (n - p) * (toward @ contrast)
+    g = np.matmul(X, toward[..., None])[..., 0]
+    return (g**2 * _squares(kind, residual, X, inverse, n, p)).sum(axis=1)
 
 
 def _squares(

@@ -1,0 +1,72 @@
+"""The commands that describe a trial and simulate it before it is run; imported only once they run."""
+
+import shlex
+from pathlib import Path
+
+import typer
+
+from trialtwin.cli.commands import emit, interruptible
+from trialtwin.cli.progress import SilentProgress, TerminalProgress, waiting
+from trialtwin.core.files import write_bytes
+from trialtwin.core.finding import Verdict
+from trialtwin.study.power.spec import EXAMPLE, PowerSpec, load_power
+
+
+def check_or_write(path: Path, *, as_json: bool) -> None:
+    """Write an example page where there is none; else check the page and say what it describes."""
+    new = not path.exists()
+    if new:
+        write_bytes(path, EXAMPLE.encode())
+    spec = load_power(path)
+    plan, months = spec.design, spec.design.months()
+    content = {
+        "file": str(path),
+        "written": new,
+        "title": plan.title,
+        "arms": dict(zip(plan.names, plan.sizes(), strict=True)),
+        "visits": list(plan.visits),
+        "estimand": plan.estimand().model_dump(mode="json"),
+        "months": months,
+        "scenarios": len(spec.cells()),
+        "trials": spec.trials,
+    }
+    if as_json:
+        emit(content)
+        return
+    sizes = ", ".join(f"{name} {n}" for name, n in zip(plan.names, plan.sizes(), strict=True))
+    lines = [
+        f"{'Wrote' if new else 'Checked'} {path}: {plan.title}",
+        f"  {plan.patients} patients ({sizes}), visits on days {', '.join(f'{day:g}' for day in plan.visits)}",
+        f"  {plan.estimand()}",
+    ]
+    if months is not None:
+        lines.append(f"  {months:.1f} months from the first patient in to the last visit of the last")
+    lines.append(
+        f"  {len(spec.cells())} scenarios, {spec.trials} trials each: trialtwin power {shlex.quote(str(path))}"
+    )
+    typer.echo("\n".join(lines))
+
+
+def simulate_design(page: Path, out: Path, trials: int | None, seed: int | None, *, as_json: bool) -> None:
+    """Simulate a design and say what it will do."""
+    spec = load_power(page)
+    changed = {name: value for name, value in (("trials", trials), ("seed", seed)) if value is not None}
+    spec = PowerSpec.model_validate(spec.model_dump() | changed)
+    with waiting("Loading", silent=as_json):
+        from trialtwin.report.html import render
+        from trialtwin.study.power.run import run_power
+
+    command = f"trialtwin power {shlex.quote(page.name)} --trials {spec.trials} --seed {spec.seed}"
+    with interruptible(), SilentProgress() if as_json else TerminalProgress() as progress:
+        progress.begin("power")
+        done = run_power(spec, out / spec.id, render=render, on_chunk=progress.advance, command=command)
+        progress.end("power", ran=True)
+    lines = list(done.dossier.summary)
+    failed = [finding.title for finding in done.dossier.findings if finding.verdict is Verdict.FAIL]
+    if as_json:
+        rows = done.rows.to_dicts()
+        emit({"folder": str(done.folder), "report": str(done.report), "summary": lines, "failed": failed, "rows": rows})
+    else:
+        typer.echo("\n".join(["", *(f"• {line}" for line in lines), "", f"Report: {done.report}"]))
+    if failed:
+        raise typer.Exit(1)

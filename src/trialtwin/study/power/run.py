@@ -1,0 +1,138 @@
+"""A design simulated: rows to Parquet, findings, and a report."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import polars as pl
+
+from trialtwin.core.dossier import Dossier, Provenance, Section
+from trialtwin.core.files import replacing, write_bytes
+from trialtwin.core.finding import Evidence
+from trialtwin.engine.manifest import installed_packages, lock_digest, platform_facts
+from trialtwin.study.power.findings import SECTION, findings_of
+from trialtwin.study.power.spec import PowerSpec
+from trialtwin.study.workspace import open_workspace
+from trialtwin.trials.operating import Characteristic, operating_characteristics
+
+type Render = Callable[[Dossier], str]
+
+SHOWN_PACKAGES = ("numpy", "polars", "pydantic", "scipy", "trialtwin")
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """Where a finished simulation is, and what it found."""
+
+    folder: Path
+    rows: pl.DataFrame
+    dossier: Dossier
+
+    @property
+    def report(self) -> Path:
+        """The report to open."""
+        return self.folder / "report.html"
+
+
+def run_power(
+    spec: PowerSpec,
+    folder: Path,
+    *,
+    render: Render,
+    executor: Executor | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
+    command: str = "",
+) -> Simulated:
+    """Simulate a design under every truth with every twin, in a folder of its own.
+
+    Writes ``operating.parquet`` (one row a truth, twin and method), ``dossier.json`` and ``report.html``.
+
+    Raises
+    ------
+    ConfigError
+        If a method could analyse too few trials.
+    MachineError
+        If the folder cannot be written.
+    """
+    cells = spec.cells()
+    with open_workspace(folder) as space:
+        found = operating_characteristics(
+            [cell for _, _, cell in cells],
+            spec.methods,
+            trials=spec.trials,
+            seed=spec.seed,
+            executor=executor,
+            on_chunk=on_chunk,
+        )
+        rows = table_of(spec, found)
+        dossier = _dossier(spec, rows, command)
+        with replacing(folder / "operating.parquet") as path:
+            rows.write_parquet(path)
+        write_bytes(folder / "dossier.json", dossier.model_dump_json(indent=1).encode())
+        write_bytes(folder / "report.html", render(dossier).encode())
+        space.record("command", command)
+        space.record("seed", spec.seed)
+        space.record("packages", installed_packages())
+        space.record("platform", platform_facts())
+    return Simulated(folder, rows, dossier)
+
+
+def table_of(spec: PowerSpec, found: Sequence[Characteristic]) -> pl.DataFrame:
+    """Return one row a truth, twin and method, with what the twin was."""
+    named = {cell.name: (truth.name, people) for truth, people, cell in spec.cells()}
+    rows = []
+    for one in found:
+        truth, people = named[one.cell]
+        twin = {"scenario": truth, "rho": people.rho, "drift": people.drift, "scale": people.scale}
+        rows.append(twin | {name: value for name, value in asdict(one).items() if name != "cell"})
+    return pl.DataFrame(rows)
+
+
+def _dossier(spec: PowerSpec, rows: pl.DataFrame, command: str) -> Dossier:
+    design, evidence = spec.design, Evidence(seed=spec.seed)
+    findings = findings_of(spec, rows, evidence)
+    sizes = ", ".join(f"{name} {n}" for name, n in zip(design.names, design.sizes(), strict=True))
+    months = design.months()
+    return Dossier(
+        title=f"What this design will do: {design.title}",
+        subtitle="Simulated before it is run, with twins good, weak and wrong.",
+        study={
+            "Design": spec.id,
+            "Patients": f"{design.patients} ({sizes})",
+            "Randomisation": design.randomisation.scheme
+            + ("" if design.randomisation.scheme == "simple" else f", blocks of {design.block}"),
+            "Visits": ", ".join(f"day {day:g}" for day in design.visits),
+            "Duration": "accrual not given" if months is None else f"{months:.1f} months to the last visit",
+            "Dropout": _by_arm(design.leaving.dropout, "nobody leaves"),
+            "Stops of treatment": _by_arm(design.leaving.discontinuation, "nobody stops"),
+            "Trials": f"{spec.trials} a scenario",
+            "Level": f"{design.alpha:g}, two-sided",
+        },
+        estimand=design.estimand(),
+        summary=tuple(finding.text for finding in findings[:2]),
+        sections=(
+            Section(
+                id=SECTION,
+                title="Operating characteristics",
+                intro=(
+                    "Every number comes with its Monte-Carlo standard error. The twin's correlation ρ is that of score"
+                    " and untreated change; its drift is what all its forecasts are off by."
+                ),
+            ),
+        ),
+        findings=tuple(findings),
+        provenance=Provenance(
+            configuration=sha256(spec.model_dump_json().encode()).hexdigest(),
+            lock=lock_digest(),
+            versions={n: v for n, v in installed_packages().items() if n in SHOWN_PACKAGES} | platform_facts(),
+            seed=spec.seed,
+            command=command,
+        ),
+    )
+
+
+def _by_arm(chances: dict[str, float], nobody: str) -> str:
+    """Say chances by arm in words."""
+    return ", ".join(f"{name} {chance:.0%}" for name, chance in chances.items() if chance) or nobody

@@ -1,0 +1,185 @@
+"""What a randomised trial will be: arms, size, randomisation, visits, endpoint, estimand, and who is expected to leave.
+
+A design is a page of TOML, checked before anything is simulated::
+
+    title = "Active against placebo"
+    patients = 200
+    visits = [0, 84, 168]          # days; the last is that of the endpoint
+    arms = [{name = "Placebo"}, {name = "Active", share = 1}]
+
+    [endpoint]
+    name = "ADAS-Cog(11) change"
+    unit = "points"
+    better = "lower"
+
+    [randomisation]
+    scheme = "permuted block"
+    block = 4
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trialtwin.core.errors import ConfigError
+from trialtwin.core.estimate import Estimand
+
+type Name = Annotated[str, Field(min_length=1)]
+type Share = Annotated[float, Field(gt=0, lt=1)]
+type Chance = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Part(BaseModel):
+    """A table of a design: unknown keys are refused, and nothing can be changed once read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ArmDesign(Part):
+    """An arm and how many patients it gets for each one of the others' shares."""
+
+    name: Name
+    share: Annotated[int, Field(ge=1, le=20)] = 1
+
+
+class EndpointDesign(Part):
+    """What is compared between arms: the change from baseline at the last visit."""
+
+    name: Name
+    unit: str = ""
+    better: Literal["lower", "higher"] = "higher"
+
+
+class Randomisation(Part):
+    """How patients are put into arms."""
+
+    scheme: Literal["simple", "permuted block"] = "permuted block"
+    block: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="patients in a block; a round of shares"
+    )
+
+
+class Leaving(Part):
+    """Who is expected to leave, miss a visit or stop treatment.
+
+    ``dropout`` and ``discontinuation`` are the chances of it by the last visit, of a patient of average course, by arm;
+    ``dropout_by_state`` is the log hazard ratio of leaving for one SD of worse last value, which makes the missing
+    values at random given what was seen; ``missed`` the chance that a visit is missed for no reason.
+    """
+
+    dropout: dict[str, Chance] = Field(default_factory=dict)
+    dropout_by_state: Annotated[float, Field(ge=-3, le=3)] = 0.0
+    missed: Chance = 0.0
+    discontinuation: dict[str, Chance] = Field(default_factory=dict)
+
+
+class Design(Part):
+    """A randomised trial with one continuous endpoint, the change from baseline at the last visit.
+
+    The first arm is the control. Treatment stops are handled as the estimand says: under "treatment policy" values
+    after a stop are used, under "hypothetical" they are set aside.
+
+    Raises
+    ------
+    ValidationError
+        From pydantic, where the file does not describe a trial; ``load_design`` turns it into a ``ConfigError``.
+
+    Examples
+    --------
+    >>> trial = Design(
+    ...     title="B against A", patients=120, visits=(0.0, 84.0, 168.0), arms=({"name": "A"}, {"name": "B"}),
+    ...     endpoint={"name": "change", "unit": "points"},
+    ... )
+    >>> trial.sizes()
+    (60, 60)
+    """
+
+    title: Name
+    patients: Annotated[int, Field(ge=8, le=100_000)]
+    visits: tuple[float, ...] = Field(min_length=2, description="days; 0 is baseline, the last that of the endpoint")
+    arms: tuple[ArmDesign, ...] = Field(min_length=2)
+    endpoint: EndpointDesign
+    randomisation: Randomisation = Randomisation()
+    leaving: Leaving = Leaving()
+    stops: Literal["treatment policy", "hypothetical"] = "treatment policy"
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = Field(default=0.05, description="two-sided")
+    accrual: Annotated[float, Field(gt=0)] | None = Field(default=None, description="patients a month")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Arms in order, the control first."""
+        return tuple(arm.name for arm in self.arms)
+
+    @property
+    def block(self) -> int:
+        """Patients in a block: as given, or one round of the shares."""
+        return self.randomisation.block or sum(arm.share for arm in self.arms)
+
+    def sizes(self) -> tuple[int, ...]:
+        """Return the planned number of patients in each arm; what does not divide goes to the first arms."""
+        shares = [arm.share for arm in self.arms]
+        exact = [self.patients * share / sum(shares) for share in shares]
+        sizes = [int(size) for size in exact]
+        order = sorted(range(len(sizes)), key=lambda k: (sizes[k] - exact[k], k))
+        for k in order[: self.patients - sum(sizes)]:
+            sizes[k] += 1
+        return tuple(sizes)
+
+    def months(self) -> float | None:
+        """Return months from the first patient in to the last visit of the last, where accrual is known."""
+        return None if self.accrual is None else self.patients / self.accrual + self.visits[-1] / 30.4375
+
+    def estimand(self) -> Estimand:
+        """Return the question by the five attributes of ICH E9(R1)."""
+        return Estimand(
+            treatment=" against ".join((*self.names[1:], self.names[0])),
+            population="all randomised",
+            variable=f"{self.endpoint.name} at day {self.visits[-1]:g}",
+            intercurrent_events=({"event": "treatment discontinuation", "strategy": self.stops},),
+            summary="difference in means",
+        )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Design":
+        if list(self.visits) != sorted(set(self.visits)) or self.visits[0] != 0:
+            raise ValueError(f"visits must begin at 0 and rise: {list(self.visits)}")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"arms repeat: {', '.join(self.names)}")
+        round_ = sum(arm.share for arm in self.arms)
+        if self.randomisation.scheme == "simple" and self.randomisation.block is not None:
+            raise ValueError("simple randomisation has no blocks; use 'permuted block'")
+        if self.block % round_:
+            raise ValueError(f"a block of {self.block} cannot hold shares that add up to {round_}")
+        for what in ("dropout", "discontinuation"):
+            unknown = set(getattr(self.leaving, what)) - set(self.names)
+            if unknown:
+                raise ValueError(f"{what} names {sorted(unknown)}; arms are {', '.join(self.names)}")
+        return self
+
+
+def load_design(path: Path) -> Design:
+    """Read and check a design.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is no TOML, or does not describe a trial: with every key that is wrong.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the design {path}", where=error.strerror, do="name a TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the design is not valid TOML: {error}", where=str(path), do="correct that line") from error
+    try:
+        return Design.model_validate(content)
+    except ValidationError as error:
+        lines = [
+            f"  - {'.'.join(map(str, one['loc'])) or 'design'}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors(include_url=False)
+        ]
+        raise ConfigError(
+            "the file does not describe a trial:\n" + "\n".join(lines), where=str(path), do="correct these keys"
+        ) from error

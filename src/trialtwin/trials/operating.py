@@ -1,0 +1,181 @@
+r"""What a design does before it is run: type I error, power, bias and coverage, each with its Monte-Carlo error.
+
+A cell is a design under a truth with a population; a row is a cell analysed by a method. With R trials analysed, d̂ the
+estimate, δ what the estimand asks for and c its 1 − α interval,
+
+    rejected: mean of 1[p < α], SE √(p(1 − p)/R)          bias: mean of d̂ − δ, SE SD(d̂)/√R
+    coverage: mean of 1[δ ∈ c], SE likewise               empirical SE: SD(d̂), SE SD(d̂)/√(2(R − 1))
+
+as in Morris TP, White IR, Crowther MJ (2019), doi:10.1002/sim.8086. Trials that could not be analysed are counted and
+left out. Chunks of trials are simulated and analysed anywhere, in any order: a trial's random numbers are its own.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import stdtr, stdtrit
+
+from trialtwin.core.errors import ConfigError
+from trialtwin.trials.design import Design
+from trialtwin.trials.methods import find_method
+from trialtwin.trials.simulate import Truth, simulate, true_value
+from trialtwin.trials.virtual_population import AbstractPopulation
+
+CHUNK = 250  # trials
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One combination to simulate, by name."""
+
+    name: str
+    design: Design
+    population: AbstractPopulation
+    truth: Truth
+
+
+class Found(NamedTuple):
+    """What the methods found in a chunk: (method, trial) arrays."""
+
+    value: Float[np.ndarray, "method trial"]
+    se: Float[np.ndarray, "method trial"]
+    df: Float[np.ndarray, "method trial"]
+    analysed: Float[np.ndarray, " trial"]
+
+
+@dataclass(frozen=True)
+class Characteristic:
+    """A row of operating characteristics; every rate and mean with its Monte-Carlo standard error.
+
+    ``completers`` is the mean share of patients whose endpoint was measured.
+    """
+
+    cell: str
+    method: str
+    truth: float
+    trials: int
+    failed: int
+    rejected: float
+    rejected_se: float
+    bias: float
+    bias_se: float
+    coverage: float
+    coverage_se: float
+    empirical_se: float
+    empirical_se_se: float
+    model_se: float
+    completers: float
+
+
+def operating_characteristics(
+    cells: Sequence[Cell],
+    methods: Sequence[str],
+    *,
+    trials: int,
+    seed: int,
+    executor: Executor | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
+) -> list[Characteristic]:
+    """Simulate every cell and analyse it by every method, for the first treated arm.
+
+    Parameters
+    ----------
+    executor
+        Where chunks run; in this process if not given. The result is the same, whatever it is.
+    on_chunk
+        Told how many chunks are done, and of how many.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing to do, or two cells have one name.
+    MismatchError
+        If there is no such method.
+
+    Examples
+    --------
+    >>> from trialtwin.trials.virtual_population import Normal
+    >>> plan = Design(title="B against A", patients=40, visits=(0, 168), arms=({"name": "A"}, {"name": "B"}),
+    ...     endpoint={"name": "change"})
+    >>> people = Normal(np.array([20.0, 22.0]), np.array([[9.0, 6.0], [6.0, 12.0]]))
+    >>> cells = [Cell("nothing", plan, people, Truth("no effect", (0.0,)))]
+    >>> [row.method for row in operating_characteristics(cells, ["ancova", "procova"], trials=50, seed=1)]
+    ['ancova', 'procova']
+    """
+    if not cells or not methods or trials < 2:
+        raise ConfigError(f"{len(cells)} cells, {len(methods)} methods, {trials} trials: there is nothing to simulate")
+    if len({cell.name for cell in cells}) != len(cells):
+        raise ConfigError("two cells have one name", exists=[cell.name for cell in cells], do="name each once")
+    for name in methods:
+        find_method(name)
+    jobs = [(c, range(k, min(k + CHUNK, trials))) for c in range(len(cells)) for k in range(0, trials, CHUNK)]
+    calls = ((cells[c], c, tuple(methods), chunk, seed) for c, chunk in jobs)
+    parts: Mapping[int, list[Found]] = {c: [] for c in range(len(cells))}
+    for done, ((c, _), found) in enumerate(zip(jobs, _run(calls, executor), strict=True), start=1):
+        parts[c].append(found)
+        if on_chunk is not None:
+            on_chunk(done, len(jobs))
+    rows = []
+    for c, cell in enumerate(cells):
+        whole = Found(*(np.concatenate(column, axis=-1) for column in zip(*parts[c], strict=True)))
+        rows += [_summarise(cell, name, whole, m) for m, name in enumerate(methods)]
+    return rows
+
+
+def analyse_chunk(cell: Cell, place: int, methods: tuple[str, ...], chunk: range, seed: int) -> Found:
+    """Simulate some trials of a cell and analyse them by every method."""
+    trials = simulate(cell.design, cell.population, cell.truth, trials=chunk, seed=seed, cell=place)
+    found = [find_method(name)(trials, cell.design, 1) for name in methods]
+    value, se, df = (np.stack(column) for column in zip(*found, strict=True))
+    return Found(value, se, df, np.isfinite(trials.change).mean(axis=1))
+
+
+def _run(calls: Iterable[tuple], executor: Executor | None) -> Iterator[Found]:
+    """Yield results in the order of the calls, wherever they run."""
+    if executor is None:
+        yield from (analyse_chunk(*call) for call in calls)
+        return
+    waiting: list[Future[Found]] = [executor.submit(analyse_chunk, *call) for call in calls]
+    try:
+        yield from (future.result() for future in waiting)
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _summarise(cell: Cell, method: str, found: Found, m: int) -> Characteristic:
+    """Return a row of operating characteristics."""
+    value, se, df = found.value[m], found.se[m], found.df[m]
+    good = np.isfinite(value) & np.isfinite(se)
+    value, se, df, truth = value[good], se[good], df[good], true_value(cell.design, cell.truth, 1)
+    n = len(value)
+    if n < 2:
+        raise ConfigError(
+            f"{method!r} could analyse {n} of {len(good)} trials of {cell.name!r}",
+            do="look at dropout, the size of the trial, or the method",
+        )
+    p = 2 * stdtr(df, -np.abs(value / se))
+    half = stdtrit(df, 1 - cell.design.alpha / 2) * se
+    rejected, covered = float((p < cell.design.alpha).mean()), float((np.abs(value - truth) <= half).mean())
+    spread = float(value.std(ddof=1))
+    return Characteristic(
+        cell=cell.name,
+        method=method,
+        truth=truth,
+        trials=n,
+        failed=int((~good).sum()),
+        rejected=rejected,
+        rejected_se=float(np.sqrt(rejected * (1 - rejected) / n)),
+        bias=float(value.mean() - truth),
+        bias_se=spread / np.sqrt(n),
+        coverage=covered,
+        coverage_se=float(np.sqrt(covered * (1 - covered) / n)),
+        empirical_se=spread,
+        empirical_se_se=spread / np.sqrt(2 * (n - 1)),
+        model_se=float(np.sqrt((se**2).mean())),
+        completers=float(found.analysed.mean()),
+    )

@@ -1,0 +1,185 @@
+r"""A trial before it is run: recruited, randomised, treated, measured, and left early by some.
+
+For patient i in arm a with untreated course y₀ and a visit at day t,
+
+    y_i(t) = y₀_i(t) + g(t) τ_i,   τ_i ~ N(δ_a + η s̃_i, ω²),   g(t) = t / T until treatment stops, then falling to 0
+
+with s̃ the standardised score (η ≠ 0: the effect depends on the forecast), T the last visit. After a stop the effect
+wears off linearly over as long as it took to build up. The hazard of dropout in the interval up to visit v is
+h_a exp(γ x), x the last value seen, standardised and turned so that higher is worse: missing at random given what was
+seen. What is not measured is NaN.
+
+Trial k of a simulation has a random stream of its own, numbered (seed, cell, k): whatever is simulated beside it, or on
+which worker, it is the same trial.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from trialtwin.core.errors import ConfigError
+from trialtwin.trials.design import Design
+from trialtwin.trials.virtual_population import AbstractPopulation, People
+
+DAYS_PER_MONTH = 30.4375
+
+
+class Truth(NamedTuple):
+    """What is true of a treatment: effect at the last visit by treated arm, how patients differ in it, and by what.
+
+    ``effects`` are in the outcome's unit, one a treated arm; ``heterogeneity`` is the SD between patients; ``by_score``
+    what one SD of the score adds.
+    """
+
+    name: str
+    effects: tuple[float, ...]
+    heterogeneity: float = 0.0
+    by_score: float = 0.0
+
+
+class Trials(NamedTuple):
+    """Simulated trials, one a row; NaN where nothing was measured or an estimand sets a value aside."""
+
+    arm: Int[np.ndarray, "trial patient"]
+    values: Float[np.ndarray, "trial patient visit"]
+    score: Float[np.ndarray, "trial patient"]
+    stopped: Bool[np.ndarray, "trial patient"]
+    entered: Float[np.ndarray, "trial patient"]
+
+    @property
+    def change(self) -> Float[np.ndarray, "trial patient"]:
+        """Return the endpoint: the change from baseline at the last visit."""
+        return self.values[..., -1] - self.values[..., 0]
+
+
+def simulate(
+    design: Design, population: AbstractPopulation, truth: Truth, *, trials: range, seed: int, cell: int = 0
+) -> Trials:
+    """Simulate some of the trials of a cell; trial k is the same whichever range it is asked for in.
+
+    Raises
+    ------
+    ConfigError
+        If the population has other visits than the design, or the truth another number of treated arms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from trialtwin.trials.virtual_population import Normal
+    >>> plan = Design(title="B against A", patients=40, visits=(0, 168), arms=({"name": "A"}, {"name": "B"}),
+    ...     endpoint={"name": "change"})
+    >>> people = Normal(np.array([20.0, 22.0]), np.array([[9.0, 6.0], [6.0, 12.0]]))
+    >>> found = simulate(plan, people, Truth("no effect", (0.0,)), trials=range(3), seed=1)
+    >>> found.values.shape
+    (3, 40, 2)
+    """
+    if len(population.spread()) != len(design.visits):
+        raise ConfigError(f"the population has {len(population.spread())} visits, the design {len(design.visits)}")
+    if len(truth.effects) != len(design.arms) - 1:
+        raise ConfigError(
+            f"truth {truth.name!r} has {len(truth.effects)} effects for {len(design.arms) - 1} treated arms"
+        )
+    rows = [_one(design, population, truth, np.random.default_rng([seed, cell, k])) for k in trials]
+    return Trials(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def true_value(design: Design, truth: Truth, treated: int) -> float:
+    """Return the difference in means that the estimand asks for, exactly.
+
+    Under "treatment policy" a stop at an exponential time with hazard h, after which the effect wears off, leaves of
+    the full effect the share (2 / hT)(e^(−hT/2) − e^(−hT)); under "hypothetical" all of it.
+
+    Examples
+    --------
+    >>> plan = Design(title="B against A", patients=40, visits=(0, 168), arms=({"name": "A"}, {"name": "B"}),
+    ...     endpoint={"name": "change"}, leaving={"discontinuation": {"B": 0.2}})
+    >>> round(true_value(plan, Truth("an effect", (-2.0,)), 1), 3)
+    -1.693
+    """
+    effect = truth.effects[treated - 1]
+    u = float(_hazards(design.leaving.discontinuation, design)[treated]) * design.visits[-1]
+    if design.stops == "hypothetical" or u == 0:
+        return effect
+    return effect * float(2 / u * (np.exp(-u / 2) - np.exp(-u)))
+
+
+def allocate(design: Design, rng: np.random.Generator) -> Int[np.ndarray, " patient"]:
+    """Return each patient's arm in order of entry."""
+    shares = np.array([arm.share for arm in design.arms])
+    if design.randomisation.scheme == "simple":
+        return rng.choice(len(shares), size=design.patients, p=shares / shares.sum())
+    one = np.repeat(np.arange(len(shares)), shares * (design.block // shares.sum()))
+    blocks = -(-design.patients // len(one))
+    return rng.permuted(np.tile(one, (blocks, 1)), axis=1).reshape(-1)[: design.patients]
+
+
+def _one(
+    design: Design, population: AbstractPopulation, truth: Truth, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Simulate one trial."""
+    n, days = design.patients, np.array(design.visits)
+    people = population.recruit(n, rng)
+    arm = allocate(design, rng)
+    entered = np.cumsum(rng.exponential(1.0, n)) / (design.accrual or np.inf) * DAYS_PER_MONTH
+    effect = _effects(truth, arm, people, rng)
+    stop = _event_times(design.leaving.discontinuation, design, arm, rng)
+    values = people.course + effect[:, None] * _exposure(days, stop)
+    gone = _dropout(design, population, arm, values, rng)
+    missed = rng.random((n, len(days))) < design.leaving.missed
+    missed[:, 0] = False
+    hidden = gone | missed
+    if design.stops == "hypothetical":
+        hidden |= days > stop[:, None]
+    return arm, np.where(hidden, np.nan, values), people.score, stop <= days[-1], entered
+
+
+def _effects(truth: Truth, arm: np.ndarray, people: People, rng: np.random.Generator) -> Float[np.ndarray, " patient"]:
+    """Return each patient's own effect at the last visit, 0 under control."""
+    mean = np.array([0.0, *truth.effects])[arm]
+    spread = people.score.std()
+    z = (people.score - people.score.mean()) / spread if spread > 0 else np.zeros(len(arm))
+    own = mean + truth.by_score * z + truth.heterogeneity * rng.standard_normal(len(arm))
+    return np.where(arm > 0, own, 0.0)
+
+
+def _exposure(days: Float[np.ndarray, " visit"], stop: Float[np.ndarray, " patient"]) -> np.ndarray:
+    """Return the share of the full effect at each visit: it builds up to the last visit, or to a stop and wears off."""
+    on = np.minimum(days, stop[:, None])
+    off = np.maximum(days - stop[:, None], 0.0)
+    return np.maximum(on - off, 0.0) / days[-1]
+
+
+def _event_times(
+    chances: dict[str, float], design: Design, arm: Int[np.ndarray, " patient"], rng: np.random.Generator
+) -> Float[np.ndarray, " patient"]:
+    """Return exponential times whose chance by the last visit is that of the arm; infinite where it is 0."""
+    hazard = _hazards(chances, design)[arm]
+    waited = rng.exponential(1.0, len(arm))
+    return np.where(hazard > 0, waited / np.maximum(hazard, 1e-300), np.inf)
+
+
+def _hazards(chances: dict[str, float], design: Design) -> Float[np.ndarray, " arm"]:
+    chance = np.array([chances.get(name, 0.0) for name in design.names])
+    return -np.log1p(-chance) / design.visits[-1]
+
+
+def _dropout(
+    design: Design,
+    population: AbstractPopulation,
+    arm: Int[np.ndarray, " patient"],
+    values: Float[np.ndarray, "patient visit"],
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, "patient visit"]:
+    """Tell at which visits patients have left, interval by interval, by the last value seen."""
+    hazard, spread = _hazards(design.leaving.dropout, design)[arm], population.spread()
+    worse = 1.0 if design.endpoint.better == "lower" else -1.0
+    gone = np.zeros(values.shape, dtype=bool)
+    left = np.zeros(len(arm), dtype=bool)
+    for v in range(1, values.shape[1]):
+        last = values[:, v - 1]
+        z = worse * (last - last.mean()) / max(float(spread[v - 1]), 1e-12)
+        rate = hazard * np.exp(design.leaving.dropout_by_state * z) * (design.visits[v] - design.visits[v - 1])
+        left |= rng.random(len(arm)) < -np.expm1(-rate)
+        gone[:, v] = left
+    return gone

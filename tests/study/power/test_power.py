@@ -1,0 +1,95 @@
+"""A design from its page to rows, findings and a report."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from trialtwin.core.dossier import Dossier
+from trialtwin.core.errors import ConfigError
+from trialtwin.core.finding import Verdict
+from trialtwin.study.power.run import Simulated, run_power
+from trialtwin.study.power.spec import EXAMPLE, PowerSpec, check_power, load_power
+
+
+def page(**changes: Any) -> dict[str, Any]:
+    return tomllib.loads(EXAMPLE) | {"trials": 200} | changes
+
+
+def run(folder: Path, **changes: Any) -> Simulated:
+    return run_power(PowerSpec.model_validate(page(**changes)), folder, render=lambda dossier: dossier.title)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    return run(tmp_path_factory.mktemp("power") / "run", methods=["ancova", "procova", "believed score"])
+
+
+def test_every_truth_twin_and_method_is_a_row(done: Simulated) -> None:
+    assert len(done.rows) == 2 * 4 * 2 * 3
+    assert done.rows.select("scenario", "rho", "drift", "method").is_duplicated().sum() == 0
+    assert done.rows.filter(pl.col("scenario") == "effect")["truth"].max() < -1.9
+    read = pl.read_parquet(done.folder / "operating.parquet")
+    assert read.equals(done.rows)
+
+
+def test_the_findings_say_level_power_and_bias(done: Simulated) -> None:
+    level, power, estimation = done.dossier.findings
+    assert level.verdict is Verdict.INFO
+    assert "believed score with ρ = " in level.text
+    assert "believed score" not in power.text
+    assert "procova" in power.text
+    assert estimation.table is not None
+    assert len(estimation.table.rows) == len(done.rows)
+    assert Dossier.model_validate_json((done.folder / "dossier.json").read_text()) == done.dossier
+
+
+def test_honest_methods_alone_pass(tmp_path: Path) -> None:
+    found = run(tmp_path / "run", twins={"rho": [0.5]}, methods=["procova"]).dossier.findings[0]
+    assert found.verdict is Verdict.PASS
+    assert "kept its level of 5.0%" in found.text
+
+
+def test_a_design_without_a_null_scenario_fails(tmp_path: Path) -> None:
+    truths = [{"name": "effect", "effects": [-2.0]}]
+    found = run(tmp_path / "run", truths=truths, twins={"rho": [0.5]}).dossier.findings[0]
+    assert found.verdict is Verdict.FAIL
+    assert "the type I error is not known" in found.text
+
+
+def test_the_same_page_gives_the_same_bytes(done: Simulated, tmp_path: Path) -> None:
+    again = run(tmp_path / "run", methods=["ancova", "procova", "believed score"])
+    for name in ("operating.parquet", "dossier.json", "report.html"):
+        assert (again.folder / name).read_bytes() == (done.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"methods": ["magic"]}, "no method 'magic'; methods are unadjusted"),
+        ({"population": {"mean": [1, 2], "sd": [1, 1], "correlation": 0.5}}, "2 means for 4 visits"),
+        ({"population": {"mean": [1, 2, 3, 4], "sd": [1, 1], "correlation": 0.5}}, "4 means and 2 SDs"),
+        (
+            {"population": {"mean": [1, 2, 3, 4], "sd": [1] * 4, "correlation": [[1.0]]}},
+            "must have 4 rows of 4",
+        ),
+        ({"population": {"mean": [1, 2, 3, 4], "sd": [1] * 4, "correlation": -0.9}}, "is no covariance"),
+        ({"truths": [{"name": "a", "effects": [1, 2]}]}, "has 2 effects for 1 treated arms"),
+        ({"truths": [{"name": "a", "effects": [0]}] * 2}, "two truths have one name"),
+        ({"twins": {"rho": [1.5]}}, "less than or equal to 1"),
+        ({"wish": 1}, "wish: no such key"),
+    ],
+)
+def test_a_page_that_asks_for_what_cannot_be_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_power(page(**change), where="here")
+
+
+def test_a_page_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="write one with: trialtwin design"):
+        load_power(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("id = [")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_power(tmp_path / "bad.toml")
