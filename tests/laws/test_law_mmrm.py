@@ -1,7 +1,7 @@
 """What Kenward and Roger's inference guarantees in small trials: its level and its coverage.
 
 Twenty patients an arm, three visits, a quarter lost by the last one, unstructured covariance. A rate that should be q
-may differ by 3 binomial standard errors, 3 √(q (1 − q) / trials): 0.029 for 500 trials, 0.0065 for 10,000. The batch
+may differ by 3 binomial standard errors, 3 √(q (1 − q) / trials): 0.038 for 300 trials, 0.0065 for 10,000. The batch
 and the single fit are held to it apart.
 """
 
@@ -55,11 +55,11 @@ def _tolerance(trials: int) -> float:
 
 
 def test_law_kenward_roger_keeps_its_level_with_20_an_arm() -> None:
-    assert abs(_share_held(500, 0.0, 20) - (1 - ALPHA)) < _tolerance(500)
+    assert abs(_share_held(300, 0.0, 20) - (1 - ALPHA)) < _tolerance(300)
 
 
 def test_law_kenward_roger_keeps_its_coverage_with_20_an_arm() -> None:
-    assert abs(_share_held(500, EFFECT, 21) - (1 - ALPHA)) < _tolerance(500)
+    assert abs(_share_held(300, EFFECT, 21) - (1 - ALPHA)) < _tolerance(300)
 
 
 @pytest.mark.slow
@@ -69,11 +69,11 @@ def test_law_kenward_roger_in_10000_trials(effect: float, seed: int) -> None:
 
 
 @pytest.mark.parametrize(("effect", "seed"), [(0.0, 22), (EFFECT, 23)])
-def test_law_kenward_roger_of_a_batch_in_10000_trials(effect: float, seed: int) -> None:
-    base, arm, outcomes = _trials(10_000, effect, seed)
+def test_law_kenward_roger_of_a_batch_in_5000_trials(effect: float, seed: int) -> None:
+    base, arm, outcomes = _trials(5_000, effect, seed)
     covariates = np.stack([base, np.broadcast_to(arm, base.shape)], axis=2)
     fit = batch_mmrm(covariates, outcomes, names=["base", "arm"], columns=["arm"])
     assert fit.converged.all()
     low, high = fit.interval()
     held = (low[:, 0, 2] <= effect) & (effect <= high[:, 0, 2])
-    assert abs(held.mean() - (1 - ALPHA)) < _tolerance(10_000)
+    assert abs(held.mean() - (1 - ALPHA)) < _tolerance(5_000)

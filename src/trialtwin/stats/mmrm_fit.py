@@ -76,8 +76,9 @@ def start_values(
         covariance = share * covariance + (1 - share) * diagonal
     times = np.arange(float(len(variances)))
     if structure.spatial:
-        times = np.sort(np.unique(data.time))
-        covariance = np.eye(len(times)) * variances.mean()
+        gaps = np.diff(data.time)[np.diff(data.subject) == 0]
+        times = np.array([0.0, float(np.median(gaps)) if len(gaps) else 1.0])
+        covariance = np.eye(2) * variances.mean()
     theta = structure.start(covariance, times)
     return np.tile(theta, len(data.groups))
 
@@ -209,5 +210,6 @@ def _stopped(theta: Float[np.ndarray, " parameter"], iterations: int) -> Converg
     return ConvergenceError(
         f"the covariance parameters did not converge in {iterations + 1} iterations",
         where=f"θ = {np.array2string(theta, precision=3, max_line_width=10_000, threshold=20)}",
-        do="choose a structure with fewer parameters, or drop visits that few subjects have",
+        do="choose a structure with fewer parameters, or drop visits that few subjects have; parameters far from zero "
+        "mean that a correlation has run to its limit",
     )
