@@ -1,7 +1,7 @@
 """Operating characteristics: level, what theory says a twin buys, and results that do not depend on workers."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,21 +83,25 @@ def test_law_believing_a_twin_that_drifts_loses_the_level() -> None:
     assert rows[1].rejected < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 500)
 
 
-def test_workers_and_chunks_change_nothing() -> None:
+def test_workers_and_chunks_change_nothing(tmp_path: Path) -> None:
     cells = [cell("a", effect=-1.0), cell("b", leaving={"dropout": {"A": 0.2, "B": 0.2}})]
     alone = operating_characteristics(cells, ["ancova"], trials=2 * CHUNK + 7, seed=5)
     seen: list[tuple[int, int]] = []
-    with ThreadPoolExecutor(3) as pool:
-        together = operating_characteristics(
-            cells,
-            ["ancova"],
-            trials=2 * CHUNK + 7,
-            seed=5,
-            executor=pool,
-            on_chunk=lambda done, total: seen.append((done, total)),
-        )
+    together = operating_characteristics(
+        cells,
+        ["ancova"],
+        trials=2 * CHUNK + 7,
+        seed=5,
+        folder=tmp_path,
+        workers=2,
+        on_chunk=lambda done, total: seen.append((done, total)),
+    )
     assert alone == together
-    assert seen == [(k, 6) for k in range(1, 7)]
+    assert seen == [(k, 6) for k in range(7)]
+    (tmp_path / "0000003.piece").unlink()
+    assert operating_characteristics(cells, ["ancova"], trials=2 * CHUNK + 7, seed=5, folder=tmp_path) == alone
+    with pytest.raises(ConfigError, match="pieces of other work"):
+        operating_characteristics(cells, ["ancova"], trials=2 * CHUNK + 7, seed=6, folder=tmp_path)
 
 
 def test_a_method_sees_no_truth_and_gives_one_row_a_trial() -> None:

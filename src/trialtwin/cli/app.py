@@ -265,6 +265,10 @@ def power(
     trials: Annotated[
         int | None, typer.Option(help="Trials a scenario, instead of the page's.", min=2, max=1_000_000)
     ] = None,
+    workers: Annotated[int, typer.Option(help="Processes to simulate in.", min=1)] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler to simulate on, such as tcp://10.0.0.5:8786.")
+    ] = None,
     out: Out = Path("runs"),
     seed: Seed = None,
     as_json: AsJson = False,
@@ -273,7 +277,8 @@ def power(
     with waiting("Loading", silent=as_json):
         from trialtwin.cli.power import simulate_design
 
-    simulate_design(page, out, trials, seed, as_json=as_json)
+    where = {"workers": workers, "scheduler": scheduler}
+    simulate_design(page, out, trials, seed, where=where, as_json=as_json)
 
 
 @app.callback(invoke_without_command=True)

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -47,7 +48,9 @@ def check_or_write(path: Path, *, as_json: bool) -> None:
     typer.echo("\n".join(lines))
 
 
-def simulate_design(page: Path, out: Path, trials: int | None, seed: int | None, *, as_json: bool) -> None:
+def simulate_design(
+    page: Path, out: Path, trials: int | None, seed: int | None, *, where: dict[str, Any], as_json: bool
+) -> None:
     """Simulate a design and say what it will do."""
     spec = load_power(page)
     changed = {name: value for name, value in (("trials", trials), ("seed", seed)) if value is not None}
@@ -59,7 +62,7 @@ def simulate_design(page: Path, out: Path, trials: int | None, seed: int | None,
     command = f"trialtwin power {shlex.quote(page.name)} --trials {spec.trials} --seed {spec.seed}"
     with interruptible(), SilentProgress() if as_json else TerminalProgress() as progress:
         progress.begin("power")
-        done = run_power(spec, out / spec.id, render=render, on_chunk=progress.advance, command=command)
+        done = run_power(spec, out / spec.id, render=render, on_chunk=progress.advance, command=command, **where)
         progress.end("power", ran=True)
     lines = list(done.dossier.summary)
     failed = [finding.title for finding in done.dossier.findings if finding.verdict is Verdict.FAIL]

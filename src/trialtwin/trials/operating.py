@@ -10,16 +10,22 @@ as in Morris TP, White IR, Crowther MJ (2019), doi:10.1002/sim.8086. Trials that
 left out. Chunks of trials are simulated and analysed anywhere, in any order: a trial's random numbers are its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtr, stdtrit
 
+from trialtwin import __version__
 from trialtwin.core.errors import ConfigError
+from trialtwin.engine.executor import run_pieces
 from trialtwin.trials.design import Design
 from trialtwin.trials.methods import find_method
 from trialtwin.trials.simulate import Truth, simulate, true_value
@@ -77,15 +83,19 @@ def operating_characteristics(
     *,
     trials: int,
     seed: int,
-    executor: Executor | None = None,
+    folder: Path | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
 ) -> list[Characteristic]:
     """Simulate every cell and analyse it by every method, for the first treated arm.
 
     Parameters
     ----------
-    executor
-        Where chunks run; in this process if not given. The result is the same, whatever it is.
+    folder
+        Where chunks are kept as they finish, so that a simulation that was stopped goes on; nowhere if not given.
+    workers, scheduler
+        Processes, or the address of a dask scheduler; the result is the same, whatever they are.
     on_chunk
         Told how many chunks are done, and of how many.
 
@@ -95,6 +105,8 @@ def operating_characteristics(
         If there is nothing to do, or two cells have one name.
     MismatchError
         If there is no such method.
+    MachineError
+        If workers died again and again.
 
     Examples
     --------
@@ -106,19 +118,22 @@ def operating_characteristics(
     >>> [row.method for row in operating_characteristics(cells, ["ancova", "procova"], trials=50, seed=1)]
     ['ancova', 'procova']
     """
-    if not cells or not methods or trials < 2:
-        raise ConfigError(f"{len(cells)} cells, {len(methods)} methods, {trials} trials: there is nothing to simulate")
-    if len({cell.name for cell in cells}) != len(cells):
-        raise ConfigError("two cells have one name", exists=[cell.name for cell in cells], do="name each once")
-    for name in methods:
-        find_method(name)
+    _require(cells, methods, trials)
     jobs = [(c, range(k, min(k + CHUNK, trials))) for c in range(len(cells)) for k in range(0, trials, CHUNK)]
-    calls = ((cells[c], c, tuple(methods), chunk, seed) for c, chunk in jobs)
+    calls = [(cells[c], c, tuple(methods), chunk, seed) for c, chunk in jobs]
+    with TemporaryDirectory() as own:
+        results = run_pieces(
+            analyse_chunk,
+            calls,
+            folder=Path(own) if folder is None else folder,
+            purpose=_purpose(cells, methods, trials, seed),
+            workers=workers,
+            scheduler=scheduler,
+            on_piece=on_chunk,
+        )
     parts: Mapping[int, list[Found]] = {c: [] for c in range(len(cells))}
-    for done, ((c, _), found) in enumerate(zip(jobs, _run(calls, executor), strict=True), start=1):
-        parts[c].append(found)
-        if on_chunk is not None:
-            on_chunk(done, len(jobs))
+    for (c, _), result in zip(jobs, results, strict=True):
+        parts[c].append(_unpack(result))
     rows = []
     for c, cell in enumerate(cells):
         whole = Found(*(np.concatenate(column, axis=-1) for column in zip(*parts[c], strict=True)))
@@ -126,25 +141,40 @@ def operating_characteristics(
     return rows
 
 
-def analyse_chunk(cell: Cell, place: int, methods: tuple[str, ...], chunk: range, seed: int) -> Found:
-    """Simulate some trials of a cell and analyse them by every method."""
+def _require(cells: Sequence[Cell], methods: Sequence[str], trials: int) -> None:
+    """Refuse what cannot be simulated, before anything is."""
+    if not cells or not methods or trials < 2:
+        raise ConfigError(f"{len(cells)} cells, {len(methods)} methods, {trials} trials: there is nothing to simulate")
+    if len({cell.name for cell in cells}) != len(cells):
+        raise ConfigError("two cells have one name", exists=[cell.name for cell in cells], do="name each once")
+    for name in methods:
+        find_method(name)
+
+
+def analyse_chunk(cell: Cell, place: int, methods: tuple[str, ...], chunk: range, seed: int) -> bytes:
+    """Simulate some trials of a cell and analyse them by every method; returns an array as NumPy writes it."""
     trials = simulate(cell.design, cell.population, cell.truth, trials=chunk, seed=seed, cell=place)
     found = [find_method(name)(trials, cell.design, 1) for name in methods]
     value, se, df = (np.stack(column) for column in zip(*found, strict=True))
-    return Found(value, se, df, np.isfinite(trials.change).mean(axis=1))
+    measured = np.broadcast_to(np.isfinite(trials.change).mean(axis=1), value.shape)
+    file = BytesIO()
+    np.save(file, np.stack([value, se, df, measured]), allow_pickle=False)
+    return file.getvalue()
 
 
-def _run(calls: Iterable[tuple], executor: Executor | None) -> Iterator[Found]:
-    """Yield results in the order of the calls, wherever they run."""
-    if executor is None:
-        yield from (analyse_chunk(*call) for call in calls)
-        return
-    waiting: list[Future[Found]] = [executor.submit(analyse_chunk, *call) for call in calls]
-    try:
-        yield from (future.result() for future in waiting)
-    finally:
-        for future in waiting:
-            future.cancel()
+def _unpack(content: bytes) -> Found:
+    value, se, df, measured = np.load(BytesIO(content), allow_pickle=False)
+    return Found(value, se, df, measured[0])
+
+
+def _purpose(cells: Sequence[Cell], methods: Sequence[str], trials: int, seed: int) -> str:
+    """Return a hash of all that the simulation rests on."""
+    found = sha256(f"{__version__} {list(methods)} {trials} {seed}".encode())
+    for cell in cells:
+        found.update(f"{cell.name} {cell.design.model_dump_json()} {cell.truth}".encode())
+        for part in jax.tree.leaves(cell.population):
+            found.update(np.asarray(part).tobytes())
+    return found.hexdigest()
 
 
 def _summarise(cell: Cell, method: str, found: Found, m: int) -> Characteristic:

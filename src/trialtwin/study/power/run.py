@@ -1,7 +1,6 @@
 """A design simulated: rows to Parquet, findings, and a report."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -41,13 +40,15 @@ def run_power(
     folder: Path,
     *,
     render: Render,
-    executor: Executor | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
     command: str = "",
 ) -> Simulated:
     """Simulate a design under every truth with every twin, in a folder of its own.
 
-    Writes ``operating.parquet`` (one row a truth, twin and method), ``dossier.json`` and ``report.html``.
+    Writes ``operating.parquet`` (one row a truth, twin and method), ``dossier.json`` and ``report.html``, and keeps
+    finished chunks, so that a simulation that was stopped goes on. Workers change no byte of the result.
 
     Raises
     ------
@@ -63,7 +64,9 @@ def run_power(
             spec.methods,
             trials=spec.trials,
             seed=spec.seed,
-            executor=executor,
+            folder=folder / "chunks" / sha256(spec.model_dump_json().encode()).hexdigest()[:16],
+            workers=workers,
+            scheduler=scheduler,
             on_chunk=on_chunk,
         )
         rows = table_of(spec, found)
