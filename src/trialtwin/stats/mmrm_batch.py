@@ -22,7 +22,7 @@ type Trials = Float[np.ndarray, "trial ..."]
 
 DF_METHODS = ("Kenward-Roger-linear", "Satterthwaite")
 _CHUNK = 32  # trials whose arrays stay in the processor's cache together
-_ITERATIONS = 60
+_ITERATIONS = 200
 _CLOSE = 1e-8  # decrement of −log L at which what is left is one full step
 _DONE = 1e-14
 _LONGEST = 4.0
