@@ -22,7 +22,7 @@ def test_design_writes_a_page_that_power_simulates(tmp_path: Path) -> None:
     ran = RUN.invoke(app, ["power", str(page), "--trials", "100", "--out", str(tmp_path / "runs"), "--json"])
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
-    assert len(found["rows"]) == 16 * 3
+    assert len(found["rows"]) == 16 * 4
     report = Path(found["report"]).read_text(encoding="utf-8")
     assert "What this design will do" in report
     assert "Type I error" in report

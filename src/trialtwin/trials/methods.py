@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from trialtwin.core.errors import MismatchError
 from trialtwin.stats.ancova_batch import BatchEstimate, least_squares_batch
+from trialtwin.stats.mmrm_batch import batch_mmrm
 from trialtwin.trials.design import Design
 from trialtwin.trials.simulate import Trials
 
@@ -35,6 +36,19 @@ def procova(trials: Trials, design: Design, treated: int) -> BatchEstimate:
     return _compare(trials, design, treated, [trials.values[..., 0], trials.score], variance="HC3")
 
 
+def mmrm(trials: Trials, design: Design, treated: int) -> BatchEstimate:
+    """Compare changes at the last visit by a mixed model of all visits: baseline by visit, unstructured, Kenward–Roger.
+
+    Patients who leave count with what was seen of them: right where that says why they left (missing at random).
+    """
+    return _repeated(trials, design, treated, [trials.values[..., 0]])
+
+
+def procova_mmrm(trials: Trials, design: Design, treated: int) -> BatchEstimate:
+    """Compare as ``mmrm``, adjusted for the prognostic score by visit as well."""
+    return _repeated(trials, design, treated, [trials.values[..., 0], trials.score])
+
+
 def believed_score(trials: Trials, design: Design, treated: int) -> BatchEstimate:
     """Compare treated patients' changes with their own scores, as a trial without controls would: no randomisation.
 
@@ -47,7 +61,14 @@ def believed_score(trials: Trials, design: Design, treated: int) -> BatchEstimat
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {"unadjusted": unadjusted, "ancova": ancova, "procova": procova, "believed score": believed_score}
+    {
+        "unadjusted": unadjusted,
+        "ancova": ancova,
+        "procova": procova,
+        "mmrm": mmrm,
+        "procova mmrm": procova_mmrm,
+        "believed score": believed_score,
+    }
 )
 
 
@@ -78,3 +99,15 @@ def _compare(
     X = np.stack([np.ones(trials.arm.shape), *(a.astype(float) for a in arms), *centred], axis=-1)
     contrast = (np.arange(X.shape[2]) == treated).astype(float)
     return least_squares_batch(X, trials.change, contrast, variance=variance)
+
+
+def _repeated(
+    trials: Trials, design: Design, treated: int, adjusters: list[Float[np.ndarray, "trial patient"]]
+) -> BatchEstimate:
+    """Fit a mixed model of all visits to each trial."""
+    arms = [(trials.arm == a).astype(float) for a in range(1, len(design.arms))]
+    centred = [x - x.mean(axis=1, keepdims=True) for x in adjusters]
+    names = [*design.names[1:], *(f"adjuster {k}" for k in range(len(adjusters)))]
+    change = trials.values[..., 1:] - trials.values[..., :1]
+    fit = batch_mmrm(np.stack([*arms, *centred], axis=-1), change, names=names, columns=[design.names[treated]])
+    return BatchEstimate(fit.estimate[:, 0, -1], fit.se[:, 0, -1], fit.df[:, 0, -1])

@@ -156,7 +156,7 @@ EXAMPLE = """\
 id = "power"
 trials = 2000
 seed = 1
-methods = ["unadjusted", "ancova", "procova"]
+methods = ["ancova", "procova", "mmrm", "procova mmrm"]
 
 [design]
 title = "Active against placebo in early Alzheimer's disease"
