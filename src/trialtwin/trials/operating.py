@@ -10,7 +10,7 @@ as in Morris TP, White IR, Crowther MJ (2019), doi:10.1002/sim.8086. Trials that
 left out. Chunks of trials are simulated and analysed anywhere, in any order: a trial's random numbers are its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -131,12 +131,15 @@ def operating_characteristics(
             scheduler=scheduler,
             on_piece=on_chunk,
         )
-    parts: Mapping[int, list[Found]] = {c: [] for c in range(len(cells))}
-    for (c, _), result in zip(jobs, results, strict=True):
-        parts[c].append(_unpack(result))
+    return _rows(cells, methods, [(c, _unpack(result)) for (c, _), result in zip(jobs, results, strict=True)])
+
+
+def _rows(cells: Sequence[Cell], methods: Sequence[str], parts: Sequence[tuple[int, Found]]) -> list[Characteristic]:
+    """Return a row a cell and method, from the chunks of each cell in order."""
     rows = []
     for c, cell in enumerate(cells):
-        whole = Found(*(np.concatenate(column, axis=-1) for column in zip(*parts[c], strict=True)))
+        own = [found for place, found in parts if place == c]
+        whole = Found(*(np.concatenate(column, axis=-1) for column in zip(*own, strict=True)))
         rows += [_summarise(cell, name, whole, m) for m, name in enumerate(methods)]
     return rows
 
