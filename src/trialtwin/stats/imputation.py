@@ -97,21 +97,8 @@ def pool(
     >>> round(found.value, 2), round(found.total, 4), round(found.df, 1)
     (1.0, 0.0983, 5.2)
     """
+    _require(values, variances, df_complete)
     m = len(values)
-    if m < 2:
-        raise ConfigError(
-            f"{m} imputation(s) cannot be pooled", do="impute at least twice; 50 times or more for a report"
-        )
-    if not df_complete > 0:
-        raise ConfigError(f"{df_complete:g} degrees of freedom of the complete data")
-    if len(variances) != m:
-        raise DataError(f"{m} estimates and {len(variances)} variances")
-    require_finite("the estimates of imputed data", values)
-    require_finite("the variances of imputed data", variances)
-    if (variances <= 0).any():
-        raise DataError(
-            f"a variance of imputed data is {variances.min():g}", do="give squares of standard errors, above 0"
-        )
     mean, within, between = float(values.mean()), float(variances.mean()), float(values.var(ddof=1))
     added = (1 + 1 / m) * between
     total = within + added
@@ -130,6 +117,25 @@ def pool(
         missing_large=_missing(increase, df_large),
         imputations=m,
     )
+
+
+def _require(values: np.ndarray, variances: np.ndarray, df_complete: float) -> None:
+    """Refuse what cannot be pooled."""
+    m = len(values)
+    if m < 2:
+        raise ConfigError(
+            f"{m} imputation(s) cannot be pooled", do="impute at least twice; 50 times or more for a report"
+        )
+    if not df_complete > 0:
+        raise ConfigError(f"{df_complete:g} degrees of freedom of the complete data")
+    if len(variances) != m:
+        raise DataError(f"{m} estimates and {len(variances)} variances")
+    require_finite("the estimates of imputed data", values)
+    require_finite("the variances of imputed data", variances)
+    if (variances <= 0).any():
+        raise DataError(
+            f"a variance of imputed data is {variances.min():g}", do="give squares of standard errors, above 0"
+        )
 
 
 def _barnard_rubin(df_large: float, df_complete: float, share: float) -> float:
