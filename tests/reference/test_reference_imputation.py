@@ -1,14 +1,18 @@
-"""Rubin's rules against mice 3.15.0."""
+"""Rubin's rules against mice 3.15.0, and conditional mean imputation against rbmi."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from trialtwin.stats.ancova import least_squares
 from trialtwin.stats.imputation import pool
 from trialtwin.stats.modelmatrix import continuous_columns, intercept, join
+from trialtwin.stats.reference_imputation import conditional_mean
+from trialtwin.stats.wald import wald_estimate
 
 pytestmark = pytest.mark.reference
 type Columns = dict[str, np.ndarray]
@@ -82,3 +86,49 @@ def test_reference_stacked_ancova(
             }
         )
     match_all("mi_stacked_ancova", {"pooled": pooled, "pool_detail": detail})
+
+
+def _antidepressant(shared: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return changes by patient and visit, arm (1 is PLACEBO), baseline, and the visits of the ICE file."""
+    folder = shared / "reference" / "rbmi_antidepressant_condmean"
+    long, ice = (pl.read_csv(folder / name, infer_schema=False) for name in ("antidepressant_long.csv", "ice.csv"))
+    ids, visits = sorted(long["PATIENT"].unique()), ["4", "5", "6", "7"]
+    y, base, arm = np.full((len(ids), 4), np.nan), np.zeros(len(ids)), np.zeros(len(ids), dtype=int)
+    for row in long.iter_rows(named=True):
+        i = ids.index(row["PATIENT"])
+        base[i], arm[i] = float(row["BASVAL"]), int(row["THERAPY"] == "PLACEBO")
+        y[i, visits.index(row["VISIT"])] = float(row["CHANGE"] or "nan")
+    event = np.full(len(ids), 4)
+    for row in ice.iter_rows(named=True):
+        event[ids.index(row["PATIENT"])] = visits.index(row["VISIT"])
+    return y, arm, base[:, None], event
+
+
+def test_reference_rbmi_conditional_mean(match_all: Callable[[str, Any], None], shared: Path) -> None:
+    """The first level of THERAPY is DRUG; patients on DRUG jump to PLACEBO's mean, and PLACEBO is its own reference."""
+    y, arm, base, event = _antidepressant(shared)
+
+    def told(**how: Any) -> dict[str, Any]:
+        found = conditional_mean(y, arm, base, reference=1, **how)
+        result = {}
+        for k, visit in enumerate(("4", "5", "6", "7")):
+            # rbmi's effect is second level minus first: PLACEBO − DRUG, and "ref" is DRUG
+            parts = {
+                f"trt_{visit}": (-found.effect[k], found.effect_se[k]),
+                f"lsm_ref_{visit}": (found.other_mean[k], found.other_se[k]),
+                f"lsm_alt_{visit}": (found.reference_mean[k], found.reference_se[k]),
+            }
+            for name, (value, se) in parts.items():
+                one = wald_estimate(float(value), float(se), contrast=name, n=len(y), method="m", variance="v")
+                result[name] = {"est": one.value, "se": one.se, "lci": one.lower, "uci": one.upper, "pval": one.p}
+        return result
+
+    match_all(
+        "rbmi_antidepressant_condmean",
+        {
+            "MAR": told(),
+            "MAR_delta_1": told(delta=1.0),
+            "MAR_delta_3": told(delta=3.0),
+            "JR": told(event=event, strategy="JR"),
+        },
+    )
