@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trialtwin.core.errors import ConfigError
 from trialtwin.core.estimate import Estimand
+from trialtwin.trials.randomise import PermutedBlock, Simple
 
 type Name = Annotated[str, Field(min_length=1)]
 type Share = Annotated[float, Field(gt=0, lt=1)]
@@ -126,6 +127,11 @@ class Design(Part):
         for k in order[: self.patients - sum(sizes)]:
             sizes[k] += 1
         return tuple(sizes)
+
+    def scheme(self) -> Simple | PermutedBlock:
+        """Return the randomisation, at the arms' shares."""
+        ratio = tuple(arm.share for arm in self.arms)
+        return Simple(ratio) if self.randomisation.scheme == "simple" else PermutedBlock((self.block,), ratio)
 
     def months(self) -> float | None:
         """Return months from the first patient in to the last visit of the last, where accrual is known."""

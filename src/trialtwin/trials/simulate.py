@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from trialtwin.core.errors import ConfigError
 from trialtwin.trials.design import Design
+from trialtwin.trials.randomise import randomise
 from trialtwin.trials.virtual_population import AbstractPopulation, People
 
 DAYS_PER_MONTH = 30.4375
@@ -104,23 +105,13 @@ def true_value(design: Design, truth: Truth, treated: int) -> float:
     return effect * float(2 / u * (np.exp(-u / 2) - np.exp(-u)))
 
 
-def allocate(design: Design, rng: np.random.Generator) -> Int[np.ndarray, " patient"]:
-    """Return each patient's arm in order of entry."""
-    shares = np.array([arm.share for arm in design.arms])
-    if design.randomisation.scheme == "simple":
-        return rng.choice(len(shares), size=design.patients, p=shares / shares.sum())
-    one = np.repeat(np.arange(len(shares)), shares * (design.block // shares.sum()))
-    blocks = -(-design.patients // len(one))
-    return rng.permuted(np.tile(one, (blocks, 1)), axis=1).reshape(-1)[: design.patients]
-
-
 def _one(
     design: Design, population: AbstractPopulation, truth: Truth, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Simulate one trial."""
     n, days = design.patients, np.array(design.visits)
     people = population.recruit(n, rng)
-    arm = allocate(design, rng)
+    arm = randomise(design.scheme(), n, seed=rng)
     entered = np.cumsum(rng.exponential(1.0, n)) / (design.accrual or np.inf) * DAYS_PER_MONTH
     effect = _effects(truth, arm, people, rng)
     stop = _event_times(design.leaving.discontinuation, design, arm, rng)
