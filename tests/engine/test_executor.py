@@ -46,6 +46,28 @@ def test_what_was_stopped_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -
     assert [file.stat().st_mtime_ns for file in done] == stamps, "finished pieces were done again"
 
 
+def test_ctrl_c_among_two_workers_keeps_what_is_done_and_another_number_goes_on(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pieces(square, CALLS, folder=tmp_path, purpose="a", workers=2, on_piece=stop)
+    assert len(list(tmp_path.glob("*.piece"))) == 3
+    assert not list(tmp_path.glob(".*.part"))
+    assert run_pieces(square, CALLS, folder=tmp_path, purpose="a") == WANTED
+
+
+def test_pieces_done_in_another_order_give_the_same_bytes(tmp_path: Path) -> None:
+    run_pieces(square, CALLS, folder=tmp_path / "forward", purpose="a")
+    run_pieces(square, CALLS, folder=tmp_path / "gaps", purpose="a")
+    for k in (6, 1, 4):
+        (tmp_path / "gaps" / f"{k:07d}.piece").unlink()
+    run_pieces(square, CALLS, folder=tmp_path / "gaps", purpose="a", workers=2)
+    forward, gaps = ({f.name: f.read_bytes() for f in (tmp_path / n).iterdir()} for n in ("forward", "gaps"))
+    assert forward == gaps
+
+
 def test_a_worker_that_is_killed_changes_no_byte(tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -93,21 +115,26 @@ def test_no_workers_are_refused() -> None:
         pass
 
 
-def test_a_dask_worker_that_is_killed_changes_no_byte(tmp_path: Path) -> None:
-    """Two processes of a local cluster, one of them killed with SIGKILL; in a process of its own, for its warnings."""
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    support = Path(__file__).parents[1] / "support"
+def on_dask(*arguments: Path) -> str:
+    """Work on two processes of a local cluster, in a process of its own for its warnings; return what it prints."""
+    script = Path(__file__).parents[1] / "support" / "dask_run.py"
     done = subprocess.run(
-        [sys.executable, support / "dask_run.py", tmp_path / "work", marks],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+        [sys.executable, script, *arguments], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == [one.decode() for one in WANTED]
+    return done.stdout
+
+
+def test_a_dask_worker_that_is_killed_changes_no_byte(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    assert on_dask(tmp_path / "work", marks).split() == [one.decode() for one in WANTED]
     assert (marks / "killed").exists()
+
+
+def test_a_piece_that_kills_every_dask_worker_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
+    assert "every worker that tried piece 2 died" in on_dask(tmp_path)
+    assert run_pieces(square, CALLS, folder=tmp_path, purpose="a") == WANTED
 
 
 def test_a_scheduler_that_does_not_answer_is_an_error() -> None:

@@ -6,6 +6,7 @@ killed worker or Ctrl-C loses what had not been written, and the next run with t
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -173,12 +174,26 @@ def _work(
             finished = ((k, function(*calls[k])) for k in missing)
         else:
             waiting = {pool.submit(function, *calls[k]): k for k in missing}
-            finished = ((waiting[future], future.result()) for future in as_completed(waiting))
+            finished = ((waiting[future], _result(future, waiting[future])) for future in as_completed(waiting))
         for k, result in finished:
             write_bytes(files[k], result)
             done += 1
             if on_piece is not None:
                 on_piece(done, len(calls))
+
+
+def _result(future: Future[bytes], piece: int) -> bytes:
+    """Return a result, or say which piece dask gave up because each worker that tried it died."""
+    # an error of dask's own, no BrokenExecutor; it can only come from a module that is loaded
+    killed = (sys.modules["distributed"].KilledWorker,) if "distributed" in sys.modules else ()
+    try:
+        return future.result()
+    except killed as error:
+        raise MachineError(
+            f"every worker that tried piece {piece} died",
+            where=str(error),
+            do="look at the workers' memory and logs, and run the same command again: what is done is kept",
+        ) from error
 
 
 def _claim(folder: Path, purpose: str, pieces: int) -> None:
