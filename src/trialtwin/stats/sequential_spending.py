@@ -76,7 +76,7 @@ class Boundary:
         t = np.minimum(fraction, 1.0)
         functions: dict[str, Callable[[], Fraction]] = {
             "O'Brien-Fleming spending": lambda: 2 * ndtr(-ndtri(1 - error / 2) / np.sqrt(t)),
-            "Pocock spending": lambda: error * np.log1p((np.e - 1) * t),
+            "Pocock spending": lambda: error * np.log1p(np.expm1(1.0) * t),
             "Hwang-Shih-DeCani": lambda: _hwang(t, error, self.parameter or 0.0),
             "power": lambda: error * t ** (self.parameter or 1.0),
         }
