@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from trialtwin.data.cdisc import read_xport
+from trialtwin.stats.cox import cox
 from trialtwin.stats.logrank import Weighting, fleming_harrington, from_time, log_rank, magirr_burman, max_combo
+from trialtwin.stats.modelmatrix import continuous_columns
 from trialtwin.stats.survival import kaplan_meier, milestone_difference, rmst_difference
 
 pytestmark = pytest.mark.reference
@@ -52,10 +54,8 @@ def test_reference_xanomeline_time_to_a_skin_event(shared: Path) -> None:
     assert (round(found.chi2, 2), found.df) == (60.27, 2)
 
 
-def test_reference_veteran_curves_and_log_rank(
-    shared: Path,
-) -> None:
-    """Of the veteran case: Kaplan–Meier, log-rank (also stratified and Peto's), RMST. Cox models are not among them."""
+def _veteran(shared: Path) -> tuple[list[dict[str, str]], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, times, events, arms and codes of the cell type."""
     raw = (shared / "reference" / "survival_veteran" / "data.csv").read_text().splitlines()
     names = [name.strip('"') for name in raw[0].split(",")]
     rows = [dict(zip(names, (cell.strip('"') for cell in line.split(",")), strict=True)) for line in raw[1:]]
@@ -63,6 +63,14 @@ def test_reference_veteran_curves_and_log_rank(
     arm = np.array([int(r["arm"]) for r in rows])
     cells = sorted({r["celltype"] for r in rows})
     strata = np.array([cells.index(r["celltype"]) for r in rows])
+    return rows, time, event, arm, strata
+
+
+def test_reference_veteran_curves_and_log_rank(
+    shared: Path,
+) -> None:
+    """Of the veteran case: Kaplan–Meier, log-rank (also stratified and Peto's), and RMST without covariates."""
+    _, time, event, arm, strata = _veteran(shared)
     expected = json.loads((shared / "reference" / "survival_veteran" / "expected.json").read_text())["expected"]
     curves = [kaplan_meier(time[arm == a], event[arm == a]) for a in (0, 1)]
     at = np.array([30.0, 90.0, 180.0, 365.0])
@@ -107,3 +115,53 @@ def test_reference_veteran_curves_and_log_rank(
         got = (back(one.value), back(one.lower), back(one.upper), one.p)
         wanted = told["unadjusted"][name]
         assert got == pytest.approx([wanted[k] for k in ("Est.", "lower .95", "upper .95", "p")], rel=1e-5), name
+
+
+def test_reference_veteran_cox(shared: Path) -> None:
+    """Of the veteran case: Cox with Efron's and Breslow's ties, strata and robust errors; not exact ties."""
+    rows, time, event, arm, strata = _veteran(shared)
+    expected = json.loads((shared / "reference" / "survival_veteran" / "expected.json").read_text())["expected"]
+    more = {name: np.array([float(r[name]) for r in rows]) for name in ("karno", "age")}
+    cells = {
+        f"celltype{name}": np.array([float(r["celltype"] == name) for r in rows])
+        for name in ("large", "smallcell", "squamous")
+    }
+    models = {
+        "cox_unadjusted": ({"arm": arm.astype(float)}, None),
+        "cox_adjusted": ({"arm": arm.astype(float)} | more | cells, None),
+        "cox_stratified": ({"arm": arm.astype(float), "karno": more["karno"]}, strata),
+    }
+    compared = 0
+    for part, (columns, within) in models.items():
+        for ties in ("efron", "breslow"):
+            if ties not in expected[part]:
+                continue
+            wanted = expected[part][ties]
+            fit = cox(continuous_columns(columns), time, event, strata=within, ties=ties.capitalize())
+            one = {name: fit.estimate({name: 1.0}, name) for name in columns}
+            found = {
+                "coef": {name: e.value for name, e in one.items()},
+                "se": {name: e.se for name, e in one.items()},
+                "lower": {name: np.exp(e.lower) for name, e in one.items()},
+                "upper": {name: np.exp(e.upper) for name, e in one.items()},
+            }
+            told = {
+                "coef": wanted["coef"],
+                "se": wanted["se"],
+                "lower": {name: row["lower .95"] for name, row in wanted["hr_ci95"].items()},
+                "upper": {name: row["upper .95"] for name, row in wanted["hr_ci95"].items()},
+            }
+            for kind, numbers in told.items():
+                for name, number in numbers.items():
+                    assert found[kind][name] == pytest.approx(number, rel=1e-5), (part, ties, kind, name)
+                    compared += 1
+            assert (fit.log_likelihood_null, fit.log_likelihood) == pytest.approx(wanted["loglik"], rel=1e-8)
+            assert fit.score.statistic == pytest.approx(wanted["score_test"], rel=1e-5)
+            assert fit.likelihood_ratio.statistic == pytest.approx(wanted["lr_test"], rel=1e-5)
+            assert round(fit.wald.statistic, 2) == wanted["wald"]
+        if "efron_robust_se" in expected[part]:
+            fit = cox(continuous_columns(columns), time, event, strata=within)
+            for name, number in expected[part]["efron_robust_se"].items():
+                assert fit.estimate({name: 1.0}, name, variance="robust").se == pytest.approx(number, rel=1e-5), name
+                compared += 1
+    assert compared == 4 * (1 + 6) * 2 + 4 * 2 + 7
