@@ -281,6 +281,18 @@ def power(
     simulate_design(page, out, trials, seed, where=where, as_json=as_json)
 
 
+@app.command()
+def qualify(
+    file: Annotated[Path, typer.Option("--file", help="Where the table is written.")] = Path("qualification.md"),
+    as_json: AsJson = False,
+) -> None:
+    """Qualify the installation: compute numbers that are known and write whether they agree."""
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.qualify import qualify_installation
+
+    qualify_installation(file, as_json=as_json)
+
+
 @app.callback(invoke_without_command=True)
 def version(
     context: typer.Context,
