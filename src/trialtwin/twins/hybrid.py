@@ -22,7 +22,7 @@ from trialtwin.core.twin import AbstractModel, AbstractTwin, Times, require_mech
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.twins.course import Instrument, longest_step, observe, time_grid
 from trialtwin.twins.features import Encoder, encode
-from trialtwin.twins.hybrid_disease import Corrected, blank
+from trialtwin.twins.hybrid_disease import Corrected, no_residual
 from trialtwin.twins.hybrid_network import Messages, learn_network
 from trialtwin.twins.hybrid_reading import Reading
 from trialtwin.twins.hybrid_residual import Correction, correct, corrected, residual_columns
@@ -97,12 +97,11 @@ class Hybrid(AbstractModel):
         del key
         outcomes = usable_outcomes(self.disease, cohort)
         last = float(np.max(cohort.times, where=seen_at(cohort), initial=0.0))
-        instrument = Instrument(Corrected(self.disease, blank(self.disease)), tuple(v.concept for v in outcomes))
-        free = ~residual_columns(instrument)
+        instrument = Instrument(Corrected(self.disease, no_residual(self.disease)), tuple(v.concept for v in outcomes))
         step = longest_step(self.disease, last)
         grid = time_grid(last, step)
         plain = observe(instrument, cohort, outcomes, pad=True)
-        first = learn_population(instrument, plain, grid, cohort.ids, free=free)
+        first = learn_population(instrument, plain, grid, cohort.ids)
         mode = infer(instrument, jnp.asarray(first.population), first.effects, plain, grid)
         require_inferred(mode, cohort.ids)
         encoder = Encoder.learn(cohort, modelled=tuple(v.name for v in outcomes))
@@ -114,7 +113,7 @@ class Hybrid(AbstractModel):
         network = learn_network(messages, encode(encoder, cohort))
         steering = learn_steering(self.disease.effects, encoder, cohort, network)
         steered = observe(instrument, steering.steer(cohort), outcomes, pad=True)
-        steady = learn_population(instrument, steered, grid, cohort.ids, start=first.population, free=free)
+        steady = learn_population(instrument, steered, grid, cohort.ids, start=first.population)
         kept = correct(instrument, steady, steered, grid, last)
         found = kept.learnt
         core = mechanistic_twin(kept.instrument, outcomes, found.population, found.covariance, step)

@@ -26,7 +26,7 @@ from trialtwin.core.treatment import NoTreatment
 from trialtwin.diseases.base import AbstractDisease
 from trialtwin.engine.grid import Grid
 from trialtwin.twins.course import METHOD, Instrument, Observations
-from trialtwin.twins.hybrid_disease import AXES, TERMS, Corrected, Residual, multipliers, no_residual, weight_of
+from trialtwin.twins.hybrid_disease import AXES, TERMS, Corrected, Residual, blank, multipliers, weight_of
 from trialtwin.twins.hybrid_reading import Reading, read
 from trialtwin.twins.population import Learnt, marginals
 from trialtwin.twins.posterior import infer
@@ -36,6 +36,7 @@ AMPLITUDE = 0.5  # τ: what one weight of 1 does to the logarithm of a mechanism
 STILL = 1e-6  # share of its range that a state must move, or differ between patients, to be looked along
 ROUNDS = 40
 SHORTER = 6
+FEW = 256  # patients that a residual is first fitted to
 SETTLED = 0.05  # units of log density that a scoring step still promises
 
 
@@ -68,17 +69,16 @@ class Seen(NamedTuple):
 def correct(instrument: Instrument, learnt: Learnt, data: Observations, grid: Grid, last: float) -> Correction:
     """Return the fit with the residual that the evidence pays for, or the one given.
 
-    ``instrument`` has a corrected disease with no channel chosen (``blank``), ``learnt`` its population with weights of
-    the residual held at 0. What is returned without a residual has no channels.
+    ``instrument`` has a corrected disease without channels, which is followed several times as fast as one with them.
 
     Raises
     ------
     ConvergenceError
         If patients cannot be inferred at the population given.
     """
-    base, own = corrected(instrument).base, residual_columns(instrument)
-    plain = Instrument(Corrected(base, no_residual(base)), instrument.scales)
-    kept = Correction(plain, learnt._replace(population=learnt.population[~own]), {}, 0.0, "")
+    base, kept = corrected(instrument).base, Correction(instrument, learnt, {}, 0.0, "")
+    wide = Instrument(Corrected(base, blank(base)), instrument.scales)
+    start = learnt._replace(population=_widened(instrument, wide, learnt.population))
     seen = visited(instrument, learnt, data, grid)
     look = residual_at(base, seen, last)
     where = {
@@ -87,18 +87,18 @@ def correct(instrument: Instrument, learnt: Learnt, data: Observations, grid: Gr
     if not where:
         return kept
     gains = {
-        name: evidence_gain(_bent(instrument, look, place), learnt.population, learnt.effects, data, grid)
+        name: evidence_gain(_bent(wide, look, place), start.population, learnt.effects, data, grid)
         for name, place in where.items()
     }
     best = max(gains, key=lambda name: gains[name])
     if not gains[best] > np.log(len(gains)):
         return kept._replace(gains=gains)
-    bent = _bent(instrument, look, where[best])
+    bent = _bent(wide, look, where[best])
     try:
-        found = _fit(bent, learnt.population, learnt.effects, data, grid)
+        found = _fit_few_then_all(bent, start, data, grid)
     except ConvergenceError as error:
         return kept._replace(gains=gains, trouble=f"the fit of {best} did not converge ({error.what})")
-    gained = _evidence(bent, found) - _evidence(plain, learnt)
+    gained = _evidence(bent, found) - _evidence(instrument, learnt)
     if not gained > np.log(len(gains)):
         return kept._replace(gains=gains, trouble=f"fitted, {best} gained {gained:.1f} nats only")
     own = residual_columns(bent)
@@ -169,6 +169,16 @@ def _bent(instrument: Instrument, look: Residual, channel: int) -> Instrument:
     return Instrument(Corrected(corrected(instrument).base, chosen), instrument.scales)
 
 
+def _fit_few_then_all(bent: Instrument, learnt: Learnt, data: Observations, grid: Grid) -> Learnt:
+    """Fit to some of the patients first where there are many: most steps are taken while they are cheap."""
+    start, n = learnt.population, len(data.times)
+    if n >= 2 * FEW:
+        some = np.linspace(0, n - 1, FEW).astype(int)
+        few = jax.tree.map(lambda a: a[some], data)
+        start = _fit(bent, start, learnt.effects[some], few, grid).population
+    return _fit(bent, start, learnt.effects, data, grid)
+
+
 def _fit(
     bent: Instrument, start: Float[np.ndarray, " parameter"], modes: Array, data: Observations, grid: Grid
 ) -> Learnt:
@@ -182,7 +192,8 @@ def _fit(
     def height(population: np.ndarray, values: np.ndarray) -> float:
         return float(values.sum() - 0.5 * (((population - mean) / sd) ** 2).sum())
 
-    population, (values, scores), length = start, _at(bent, start, modes, data, grid), 1.0
+    population, anchor = start, modes
+    (values, scores), length = _at(bent, start, modes, data, grid), 1.0
     for _ in range(ROUNDS):
         gradient = scores.sum(axis=0) - (population - mean) / sd**2
         information = scores.T @ scores + np.diag(sd**-2.0)
@@ -192,7 +203,7 @@ def _fit(
             return Learnt(population, np.linalg.inv(information), -before, modes)
         for _ in range(SHORTER):
             moved = population + length * step
-            found, (values, scores) = _inferred(bent, moved, modes, data, grid)
+            found, (values, scores) = _inferred(bent, moved, (modes, anchor), data, grid)
             after = height(moved, values)
             if after > before:
                 break
@@ -206,14 +217,17 @@ def _fit(
 
 
 def _inferred(
-    bent: Instrument, population: Float[np.ndarray, " parameter"], modes: Array, data: Observations, grid: Grid
+    bent: Instrument,
+    population: Float[np.ndarray, " parameter"],
+    starts: tuple[Array, Array],
+    data: Observations,
+    grid: Grid,
 ) -> tuple[Array, tuple[Float[np.ndarray, " patient"], Float[np.ndarray, "patient parameter"]]]:
     """Return patients' modes, values and scores; of a patient with two modes the one that counts for more.
 
-    Searched from where the modes were and from the middle of the population, so that the density does not depend on the
-    way that led there. The value of a patient who is not found is NaN.
+    Searched from where the modes were and from where they were without a residual, so that the density does not depend
+    on the way that led there. The value of a patient who is not found is NaN.
     """
-    starts = (modes, jnp.zeros_like(modes))
     found = [infer(bent, jnp.asarray(population), start, data, grid) for start in starts]
     heights = [_at(bent, population, mode.position, data, grid) for mode in found]
     values = np.array([np.where(m.converged, v, -np.inf) for m, (v, _) in zip(found, heights, strict=True)])
@@ -246,6 +260,14 @@ def residual_columns(instrument: Instrument) -> Bool[np.ndarray, " parameter"]:
     """Tell which population parameters are weights of the residual."""
     own = {weight_of(term) for term in TERMS}
     return np.array([prior.name in own for prior in instrument.priors])
+
+
+def _widened(
+    narrow: Instrument, wide: Instrument, population: Float[np.ndarray, " parameter"]
+) -> Float[np.ndarray, " wide"]:
+    """Return a population with weights of 0 where the residual's are."""
+    named = {prior.name: value for prior, value in zip(narrow.priors, population.tolist(), strict=True)}
+    return np.array([named.get(prior.name, 0.0) for prior in wide.priors])
 
 
 def moving(disease: AbstractDisease, seen: Seen) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from trialtwin.core.treatment import NoTreatment
 from trialtwin.engine.grid import Grid
@@ -19,12 +19,12 @@ from trialtwin.twins.posterior import infer, require_solved, solver_errors
 class Learnt(NamedTuple):
     """Where the marginal posterior of the population is highest.
 
-    ``covariance`` is the Laplace covariance of the parameters that were free, ``value`` minus the log posterior at the
-    maximum, and ``effects`` the patients' most probable effects there.
+    ``covariance`` is the Laplace covariance, ``value`` minus the log posterior at the maximum, and ``effects`` the
+    patients' most probable effects there.
     """
 
     population: Float[np.ndarray, " parameter"]
-    covariance: Float[np.ndarray, "free free"]
+    covariance: Float[np.ndarray, "parameter parameter"]
     value: float
     effects: Array
 
@@ -36,13 +36,11 @@ def learn_population(
     ids: tuple[str, ...],
     *,
     start: Float[np.ndarray, " parameter"] | None = None,
-    free: Bool[np.ndarray, " parameter"] | None = None,
-    effects: Array | None = None,
 ) -> Learnt:
-    """Maximise Σᵢ log ∫ p(yᵢ, uᵢ | θ) duᵢ + log p(θ) over the free parameters, the others held where they start.
+    """Maximise Σᵢ log ∫ p(yᵢ, uᵢ | θ) duᵢ + log p(θ).
 
-    The integrals are by first-order conditional estimation with interaction. ``start`` is the prior mean and all
-    parameters are free where nothing is said; ``effects`` is where the search for the patients' effects begins.
+    The integrals are by first-order conditional estimation with interaction. ``start`` is the prior mean where nothing
+    is said.
 
     Raises
     ------
@@ -51,18 +49,17 @@ def learn_population(
     """
     priors = instrument.priors
     whole = np.array([prior.mean for prior in priors]) if start is None else np.array(start)
-    moving = np.ones(len(priors), dtype=bool) if free is None else free
-    modes = jnp.zeros((len(data.times), instrument.dimension)) if effects is None else effects
+    modes = jnp.zeros((len(data.times), instrument.dimension))
     means, sds = np.array([prior.mean for prior in priors]), np.array([prior.sd for prior in priors])
     begin = infer(instrument, jnp.asarray(whole), modes, data, grid)
     # outer products of scores are what the Hessian is about, so that the search begins with steps of the right size
-    scores = np.asarray(marginals(instrument, jnp.asarray(whole), begin.position, data, grid)[1])[:, moving]
-    guess = scores.T @ scores + np.diag(sds[moving] ** -2)
+    scores = np.asarray(marginals(instrument, jnp.asarray(whole), begin.position, data, grid)[1])
+    guess = scores.T @ scores + np.diag(sds**-2)
     inverse = np.linalg.inv(guess) if np.isfinite(guess).all() else np.eye(len(guess))
 
     def objective(part: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal modes
-        theta = jnp.asarray(_with(whole, moving, part))
+        theta = jnp.asarray(part)
         mode = infer(instrument, theta, modes, data, grid)
         if not bool(mode.converged.all()):
             return float("nan"), np.full_like(part, np.nan)
@@ -70,23 +67,14 @@ def learn_population(
         values, scores = marginals(instrument, theta, modes, data, grid)
         off = (np.asarray(theta) - means) / sds
         value = -float(values.sum()) + 0.5 * float(off @ off)
-        return value, (off / sds - np.asarray(scores).sum(axis=0))[moving]
+        return value, (off / sds - np.asarray(scores).sum(axis=0))
 
-    names = tuple(prior.name for prior, moves in zip(priors, moving, strict=True) if moves)
-    optimum = minimise(objective, whole[moving], names=names, inverse=(inverse + inverse.T) / 2)
-    found = _with(whole, moving, optimum.position)
+    names = tuple(prior.name for prior in priors)
+    optimum = minimise(objective, whole, names=names, inverse=(inverse + inverse.T) / 2)
+    found = optimum.position
     errors = solver_errors(instrument, jnp.asarray(found), modes, data, grid)
     require_solved(np.asarray(errors)[: len(ids)], instrument, NoTreatment(), ids)
     return Learnt(found, np.linalg.inv(optimum.hessian), optimum.value, modes)
-
-
-def _with(
-    whole: Float[np.ndarray, " parameter"], moving: Bool[np.ndarray, " parameter"], part: Float[np.ndarray, " free"]
-) -> Float[np.ndarray, " parameter"]:
-    """Return all parameters, the free ones replaced."""
-    theta = whole.copy()
-    theta[moving] = part
-    return theta
 
 
 @eqx.filter_jit
