@@ -84,6 +84,24 @@ def test_missed_visits_come_back_and_baseline_is_never_missed() -> None:
     assert np.isfinite(found.values[..., 2][gone]).mean() == pytest.approx(0.8, abs=0.04)
 
 
+def test_a_value_that_nobody_saw_does_not_make_a_patient_leave() -> None:
+    """Visit 1 missed by 60 %: whether they leave after it goes with their baseline, and given that not with visit 1."""
+    plan = design(leaving={"dropout": {"A": 0.5, "B": 0.5}, "dropout_by_state": 1.5, "missed": 0.6})
+    hidden = simulate(plan, people(), NOTHING, trials=range(200), seed=9)
+    shown = simulate(design(), people(), NOTHING, trials=range(200), seed=9)  # the same patients, all of them seen
+    np.testing.assert_array_equal(hidden.values[..., 0], shown.values[..., 0])
+    first = shown.values[..., 1]
+    missed = np.isnan(hidden.values[..., 1])
+    left = np.isnan(hidden.values[..., 2])
+    gaps = []
+    for rows in (missed, ~missed):
+        base, y = shown.values[..., 0][rows], first[rows]
+        rest = y - np.polyval(np.polyfit(base, y, 1), base)
+        gaps.append(rest[left[rows]].mean() - rest[~left[rows]].mean())
+    assert abs(gaps[0]) < 0.3
+    assert gaps[1] > 1.0
+
+
 @pytest.mark.parametrize("stops", ["treatment policy", "hypothetical"])
 def test_law_the_true_value_is_what_the_trials_have_on_average(stops: str) -> None:
     """Half stop before the end; the mean difference of 400 trials without other loss, within 4 standard errors."""

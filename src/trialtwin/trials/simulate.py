@@ -116,13 +116,13 @@ def _one(
     effect = _effects(truth, arm, people, rng)
     stop = _event_times(design.leaving.discontinuation, design, arm, rng)
     values = people.course + effect[:, None] * _exposure(days, stop)
-    gone = _dropout(design, population, arm, values, rng)
-    missed = rng.random((n, len(days))) < design.leaving.missed
-    missed[:, 0] = False
-    hidden = gone | missed
+    hidden = rng.random((n, len(days))) < design.leaving.missed
+    hidden[:, 0] = False
     if design.stops == "hypothetical":
         hidden |= days > stop[:, None]
-    return arm, np.where(hidden, np.nan, values), people.score, stop <= days[-1], entered
+    values = np.where(hidden, np.nan, values)
+    gone = _dropout(design, population, arm, values, rng)
+    return arm, np.where(gone, np.nan, values), people.score, stop <= days[-1], entered
 
 
 def _effects(truth: Truth, arm: np.ndarray, people: People, rng: np.random.Generator) -> Float[np.ndarray, " patient"]:
@@ -162,14 +162,17 @@ def _dropout(
     values: Float[np.ndarray, "patient visit"],
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, "patient visit"]:
-    """Tell at which visits patients have left, interval by interval, by the last value seen."""
+    """Tell at which visits patients have left, interval by interval, by the last value that the analysis sees."""
     hazard, spread = _hazards(design.leaving.dropout, design)[arm], population.spread()
     worse = 1.0 if design.endpoint.better == "lower" else -1.0
     gone = np.zeros(values.shape, dtype=bool)
     left = np.zeros(len(arm), dtype=bool)
+    z = np.zeros(len(arm))
     for v in range(1, values.shape[1]):
-        last = values[:, v - 1]
-        z = worse * (last - last.mean()) / max(float(spread[v - 1]), 1e-12)
+        seen = values[:, v - 1]
+        now = worse * (seen - np.nanmean(seen)) / max(float(spread[v - 1]), 1e-12) if np.isfinite(seen).any() else seen
+        # a visit that was missed, or is set aside, tells nothing of why somebody leaves
+        z = np.where(np.isfinite(now), now, z)
         rate = hazard * np.exp(design.leaving.dropout_by_state * z) * (design.visits[v] - design.visits[v - 1])
         left |= rng.random(len(arm)) < -np.expm1(-rate)
         gone[:, v] = left
