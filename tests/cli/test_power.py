@@ -45,3 +45,19 @@ def test_numbers_out_of_range_are_refused(tmp_path: Path, option: list[str]) -> 
     page = tmp_path / "power.toml"
     RUN.invoke(app, ["design", str(page)])
     assert RUN.invoke(app, ["power", str(page), *option]).exit_code == 2
+
+
+def test_simulate_writes_one_trial_of_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "power.toml"
+    RUN.invoke(app, ["design", str(page)])
+    call = ["simulate", str(page), "--truth", "effect", "--rho", "0.7", "--format", "csv", "--out", str(tmp_path)]
+    told = json.loads(RUN.invoke(app, [*call, "--json"]).stdout)
+    assert told["note"]["truth"]["effects"] == [-2.2]
+    assert told["note"]["twin"]["rho"] == 0.7
+    assert all(Path(file).is_file() for file in told["files"])
+    said = RUN.invoke(app, [*call, "--trial", "3"])
+    assert said.exit_code == 0, said.output
+    assert "Trial 3 of" in said.output
+    assert "Placebo 100, Active 100" in said.output
+    failed = RUN.invoke(app, ["simulate", str(page), "--truth", "miracle", "--out", str(tmp_path)])
+    assert "no truth 'miracle'" in str(failed.exception)

@@ -63,6 +63,30 @@ def test_blocks_balance_arms_and_simple_randomisation_does_not_always() -> None:
     assert simulate(uneven, people(), NOTHING, trials=range(3), seed=1).arm.mean() == pytest.approx(0.75)
 
 
+def test_blocks_balance_arms_within_strata_of_baseline() -> None:
+    strata = {"of": "baseline", "cuts": [18.0, 22.0]}
+    found = simulate(design(randomisation={"block": 4, "strata": strata}), people(), NOTHING, trials=range(10), seed=1)
+    np.testing.assert_array_equal(found.stratum, np.digitize(found.values[..., 0], [18.0, 22.0]))
+    for stratum in range(3):
+        arms = np.where(found.stratum == stratum, 2 * found.arm - 1, 0).sum(axis=1)
+        assert (np.abs(arms) <= 2).all()
+    assert not simulate(design(), people(), NOTHING, trials=range(2), seed=1).stratum.any()
+
+
+def test_days_of_leaving_and_stopping_are_those_of_the_values() -> None:
+    """A value after the day of leaving is missing; one after a stop is measured, and set aside where asked."""
+    chances = {"dropout": {"A": 0.3, "B": 0.3}, "discontinuation": {"B": 0.5}}
+    found = simulate(design(stops="hypothetical", leaving=chances), people(), NOTHING, trials=range(5), seed=1)
+    days = np.array([0.0, 84.0, 168.0])
+    np.testing.assert_array_equal(np.isnan(found.measured), days > found.left[..., None])
+    stopped = days > found.events
+    np.testing.assert_array_equal(np.isnan(found.values), np.isnan(found.measured) | stopped)
+    happened = np.isfinite(found.events[..., 0])
+    assert happened.any()
+    assert not happened[found.arm == 0].any()
+    assert (found.events[..., 0][happened] < found.left[happened]).all()
+
+
 def test_law_as_many_leave_as_was_said_and_the_worse_leave_sooner() -> None:
     """20,000 a arm: shares within 1.5 points; with no state effect they do not depend on the last value."""
     plan = design(leaving={"dropout": {"A": 0.15, "B": 0.30}})

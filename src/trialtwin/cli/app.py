@@ -282,6 +282,29 @@ def power(
 
 
 @app.command()
+def simulate(
+    page: Annotated[
+        Path, typer.Argument(help="Page with the design (TOML); write one with 'trialtwin design'.", show_default=False)
+    ],
+    truth: Annotated[str | None, typer.Option(help="Truth of the page, by name; the first if none.")] = None,
+    rho: Annotated[float | None, typer.Option(help="Twin of the page, by correlation; the first if none.")] = None,
+    drift: Annotated[float | None, typer.Option(help="Twin of the page, by drift; the first if none.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Twin of the page, by scale; the first if none.")] = None,
+    trial: Annotated[int, typer.Option(help="Number of the trial, as 'trialtwin power' counts them.", min=0)] = 0,
+    suffix: Annotated[str, typer.Option("--format", help="json, ndjson, csv, parquet or xpt.")] = "json",
+    out: Out = Path("runs"),
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate one trial of a page and write it as ADaM data sets, with a note of seed, design and truth."""
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.power import write_simulated
+
+    twin = {"rho": rho, "drift": drift, "scale": scale}
+    write_simulated(page, out, truth=truth, twin=twin, trial=trial, suffix=suffix, seed=seed, as_json=as_json)
+
+
+@app.command()
 def qualify(
     file: Annotated[Path, typer.Option("--file", help="Where the table is written.")] = Path("qualification.md"),
     as_json: AsJson = False,

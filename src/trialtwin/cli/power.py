@@ -73,3 +73,34 @@ def simulate_design(
         typer.echo("\n".join(["", *(f"• {line}" for line in lines), "", f"Report: {done.report}"]))
     if failed:
         raise typer.Exit(1)
+
+
+def write_simulated(
+    page: Path,
+    out: Path,
+    *,
+    truth: str | None,
+    twin: dict[str, float | None],
+    trial: int,
+    suffix: str,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Simulate one trial of a page and write its data sets."""
+    spec = load_power(page)
+    spec = spec if seed is None else PowerSpec.model_validate(spec.model_dump() | {"seed": seed})
+    with waiting("Simulating the trial", silent=as_json):
+        from trialtwin.study.power.simulate import NOTE, write_trial
+
+        chosen = {name: value for name, value in twin.items() if value is not None}
+        folder = out / spec.id / f"trial-{trial}"
+        done = write_trial(spec, folder, truth=truth, twin=chosen, trial=trial, suffix=f".{suffix.removeprefix('.')}")
+    if as_json:
+        emit({"folder": str(done.folder), "files": [str(path) for path in done.files], "note": done.note})
+        return
+    counts = ", ".join(f"{name} {n}" for name, n in done.note["patients"].items())
+    lines = [
+        f"Trial {trial} of {done.note['scenario']!r}, seed {spec.seed}: {counts}; {done.note['completed']} completed",
+        *(f"  {path}" for path in (*done.files, done.folder / NOTE)),
+    ]
+    typer.echo("\n".join(lines))

@@ -51,6 +51,31 @@ class EndpointDesign(Part):
     name: Name
     unit: str = ""
     better: Literal["lower", "higher"] = "higher"
+    paramcd: Annotated[str, Field(pattern="^[A-Z][A-Z0-9]{0,7}$")] = Field(
+        default="ENDPOINT", description="parameter code in ADaM data sets"
+    )
+
+
+class Strata(Part):
+    """Strata of randomisation: patients by baseline value or by score, cut at these values.
+
+    A patient below the first cut is in stratum 0, one at or above the last in the last.
+    """
+
+    of: Literal["baseline", "score"] = "baseline"
+    cuts: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Strata":
+        if list(self.cuts) != sorted(set(self.cuts)):
+            raise ValueError(f"cuts must rise: {list(self.cuts)}")
+        return self
+
+    def words(self, stratum: int) -> str:
+        """Return a stratum in words."""
+        low = "" if stratum == 0 else f"{self.cuts[stratum - 1]:g} <= "
+        high = "" if stratum == len(self.cuts) else f" < {self.cuts[stratum]:g}"
+        return f"{low}{self.of}{high}"
 
 
 class Randomisation(Part):
@@ -60,6 +85,7 @@ class Randomisation(Part):
     block: Annotated[int, Field(ge=2)] | None = Field(
         default=None, description="patients in a block; a round of shares"
     )
+    strata: Strata | None = Field(default=None, description="blocks within each; none if not given")
 
 
 class Leaving(Part):
@@ -114,6 +140,16 @@ class Design(Part):
         return tuple(arm.name for arm in self.arms)
 
     @property
+    def event_names(self) -> tuple[str, ...]:
+        """Intercurrent events in order."""
+        return ("treatment discontinuation",) if self.leaving.discontinuation else ()
+
+    @property
+    def event_effects(self) -> tuple[str, ...]:
+        """What each intercurrent event does to the course, in the same order."""
+        return ("stop",) if self.leaving.discontinuation else ()
+
+    @property
     def block(self) -> int:
         """Patients in a block: as given, or one round of the shares."""
         return self.randomisation.block or sum(arm.share for arm in self.arms)
@@ -156,6 +192,8 @@ class Design(Part):
         round_ = sum(arm.share for arm in self.arms)
         if self.randomisation.scheme == "simple" and self.randomisation.block is not None:
             raise ValueError("simple randomisation has no blocks; use 'permuted block'")
+        if self.randomisation.scheme == "simple" and self.randomisation.strata is not None:
+            raise ValueError("simple randomisation has no strata; use 'permuted block'")
         if self.block % round_:
             raise ValueError(f"a block of {self.block} cannot hold shares that add up to {round_}")
         for what in ("dropout", "discontinuation"):

@@ -16,7 +16,7 @@ which worker, it is the same trial.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from trialtwin.core.errors import ConfigError
 from trialtwin.trials.design import Design
@@ -40,13 +40,32 @@ class Truth(NamedTuple):
 
 
 class Trials(NamedTuple):
-    """Simulated trials, one a row; NaN where nothing was measured or an estimand sets a value aside."""
+    """Simulated trials, one a row.
+
+    Parameters
+    ----------
+    arm, stratum
+        Position of the arm, and the stratum of randomisation; all 0 where there are none.
+    values, measured
+        What the analysis sees, NaN where nothing was measured or the estimand sets a value aside; and what was measured.
+    score
+        The twin's forecast of the untreated change at the last visit.
+    entered, left
+        Day of entry since the first patient, and day since own entry on which a patient left the trial; infinite where
+        it never came.
+    events
+        Day since own entry of each intercurrent event, in the order of the design's; infinite where it did not happen
+        while the patient was in the trial.
+    """
 
     arm: Int[np.ndarray, "trial patient"]
+    stratum: Int[np.ndarray, "trial patient"]
     values: Float[np.ndarray, "trial patient visit"]
+    measured: Float[np.ndarray, "trial patient visit"]
     score: Float[np.ndarray, "trial patient"]
-    stopped: Bool[np.ndarray, "trial patient"]
     entered: Float[np.ndarray, "trial patient"]
+    left: Float[np.ndarray, "trial patient"]
+    events: Float[np.ndarray, "trial patient event"]
 
     @property
     def change(self) -> Float[np.ndarray, "trial patient"]:
@@ -107,22 +126,41 @@ def true_value(design: Design, truth: Truth, treated: int) -> float:
 
 def _one(
     design: Design, population: AbstractPopulation, truth: Truth, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Simulate one trial."""
+) -> tuple[np.ndarray, ...]:
+    """Simulate one trial; the order of the arrays is that of ``Trials``."""
     n, days = design.patients, np.array(design.visits)
     people = population.recruit(n, rng)
-    arm = randomise(design.scheme(), n, seed=rng)
+    stratum = _stratum(design, people)
+    arm = randomise(design.scheme(), n, seed=rng, factors=stratum if design.randomisation.strata else None)
     entered = np.cumsum(rng.exponential(1.0, n)) / (design.accrual or np.inf) * DAYS_PER_MONTH
     effect = _effects(truth, arm, people, rng)
     stop = _event_times(design.leaving.discontinuation, design, arm, rng)
     values = people.course + effect[:, None] * _exposure(days, stop)
-    hidden = rng.random((n, len(days))) < design.leaving.missed
-    hidden[:, 0] = False
-    if design.stops == "hypothetical":
-        hidden |= days > stop[:, None]
-    values = np.where(hidden, np.nan, values)
-    gone = _dropout(design, population, arm, values, rng)
-    return arm, np.where(gone, np.nan, values), people.score, stop <= days[-1], entered
+    missed = rng.random((n, len(days))) < design.leaving.missed
+    missed[:, 0] = False
+    measured = np.where(missed, np.nan, values)
+    seen = np.where(days > stop[:, None], np.nan, measured) if design.stops == "hypothetical" else measured
+    left = _leaving(design, population, arm, seen, rng)
+    gone = days > left[:, None]
+    return (
+        arm,
+        stratum,
+        np.where(gone, np.nan, seen),
+        np.where(gone, np.nan, measured),
+        people.score,
+        entered,
+        left,
+        np.where(stop < np.minimum(left, days[-1]), stop, np.inf)[:, None][:, : len(design.event_names)],
+    )
+
+
+def _stratum(design: Design, people: People) -> Int[np.ndarray, " patient"]:
+    """Return each patient's stratum of randomisation."""
+    strata = design.randomisation.strata
+    if strata is None:
+        return np.zeros(len(people.score), dtype=np.int64)
+    value = people.score if strata.of == "score" else people.course[:, 0]
+    return np.digitize(value, strata.cuts)
 
 
 def _effects(truth: Truth, arm: np.ndarray, people: People, rng: np.random.Generator) -> Float[np.ndarray, " patient"]:
@@ -155,25 +193,25 @@ def _hazards(chances: dict[str, float], design: Design) -> Float[np.ndarray, " a
     return -np.log1p(-chance) / design.visits[-1]
 
 
-def _dropout(
+def _leaving(
     design: Design,
     population: AbstractPopulation,
     arm: Int[np.ndarray, " patient"],
     values: Float[np.ndarray, "patient visit"],
     rng: np.random.Generator,
-) -> Bool[np.ndarray, "patient visit"]:
-    """Tell at which visits patients have left, interval by interval, by the last value that the analysis sees."""
+) -> Float[np.ndarray, " patient"]:
+    """Return the day on which each patient leaves, interval by interval, by the last value that the analysis sees."""
     hazard, spread = _hazards(design.leaving.dropout, design)[arm], population.spread()
     worse = 1.0 if design.endpoint.better == "lower" else -1.0
-    gone = np.zeros(values.shape, dtype=bool)
-    left = np.zeros(len(arm), dtype=bool)
-    z = np.zeros(len(arm))
+    left, z = np.full(len(arm), np.inf), np.zeros(len(arm))
     for v in range(1, values.shape[1]):
         seen = values[:, v - 1]
         now = worse * (seen - np.nanmean(seen)) / max(float(spread[v - 1]), 1e-12) if np.isfinite(seen).any() else seen
         # a visit that was missed, or is set aside, tells nothing of why somebody leaves
         z = np.where(np.isfinite(now), now, z)
-        rate = hazard * np.exp(design.leaving.dropout_by_state * z) * (design.visits[v] - design.visits[v - 1])
-        left |= rng.random(len(arm)) < -np.expm1(-rate)
-        gone[:, v] = left
-    return gone
+        rate = np.maximum(hazard * np.exp(design.leaving.dropout_by_state * z), 1e-300)
+        waited = -np.log1p(-rng.random(len(arm))) / rate
+        goes = np.isinf(left) & (waited < design.visits[v] - design.visits[v - 1])
+        left = np.where(goes, design.visits[v - 1] + waited, left)
+        values = np.where((design.visits[v] > left)[:, None] & (np.arange(values.shape[1]) >= v), np.nan, values)
+    return left
