@@ -47,7 +47,8 @@ class Trials(NamedTuple):
     arm, stratum
         Position of the arm, and the stratum of randomisation; all 0 where there are none.
     values, measured
-        What the analysis sees, NaN where nothing was measured or the estimand sets a value aside; and what was measured.
+        What the analysis sees, NaN where nothing was measured or the estimand sets a value aside; and all that was
+        measured.
     score
         The twin's forecast of the untreated change at the last visit.
     entered, left

@@ -84,5 +84,5 @@ def test_what_the_page_does_not_have_is_refused(tmp_path: Path) -> None:
         write(trial=-1)
     assert not list(tmp_path.iterdir())
     write()
-    with pytest.raises(ConfigError, match="in another format than .json"):
+    with pytest.raises(ConfigError, match=r"in another format than \.json"):
         write(suffix=".json")

@@ -11,7 +11,7 @@ from trialtwin.data.dataset import DTYPES, DataSet, Field, Storage
 from trialtwin.trials.design import Design
 from trialtwin.trials.simulate import Trials
 
-type Column = tuple[str, Storage, str, Sequence[object]]
+type Column = tuple[str, Storage, str, Sequence[object] | np.ndarray]
 
 FIRST_IN = date(2025, 1, 6)  # the day of the first patient: a trial that never was has no true date
 _C, _N, _D = Storage.CHAR, Storage.NUM, Storage.DATE
