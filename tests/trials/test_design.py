@@ -16,6 +16,7 @@ BASE: dict[str, Any] = {
     "arms": [{"name": "A"}, {"name": "B", "share": 2}],
     "endpoint": {"name": "change", "unit": "points"},
 }
+STOP: dict[str, Any] = {"event": "stop", "does": "stop", "chance": {"B": 0.1}, "strategy": "hypothetical"}
 
 
 def test_sizes_follow_the_shares_and_add_up() -> None:
@@ -30,9 +31,11 @@ def test_the_duration_is_accrual_and_follow_up() -> None:
     assert Design(**BASE, accrual=10).months() == pytest.approx(10 + 168 / 30.4375)
 
 
-def test_the_estimand_says_how_stops_are_handled() -> None:
-    question = Design(**BASE, stops="hypothetical").estimand()
-    assert question.intercurrent_events[0].strategy == "hypothetical"
+def test_the_estimand_says_how_each_event_is_handled() -> None:
+    events = [STOP, {"event": "death", "does": "death", "chance": {"A": 0.1}, "strategy": "composite", "value": 9.0}]
+    question = Design(**BASE, intercurrent=events).estimand()
+    assert [one.strategy for one in question.intercurrent_events] == ["hypothetical", "composite variable"]
+    assert question.intercurrent_events[1].note == "a change of 9 points is assigned"
     assert question.treatment == "B against A"
 
 
@@ -46,6 +49,19 @@ def test_the_estimand_says_how_stops_are_handled() -> None:
         ({"randomisation": {"scheme": "simple", "block": 3}}, "simple randomisation has no blocks"),
         ({"leaving": {"dropout": {"C": 0.1}}}, r"dropout names \['C'\]; arms are A, B"),
         ({"leaving": {"missed": 1.0}}, "less than 1"),
+        ({"leaving": {"discontinuation": {"B": 0.1}}}, r"are now an event of \[\[design.intercurrent\]\]"),
+        ({"stops": "hypothetical"}, r"are now an event of \[\[design.intercurrent\]\]"),
+        ({"intercurrent": [STOP | {"chance": {"C": 0.1}}]}, r"stop names \['C'\]; arms are A, B"),
+        ({"intercurrent": [STOP, STOP]}, "intercurrent events repeat: stop, stop"),
+        ({"intercurrent": [STOP | {"strategy": "wishful"}]}, "'while on treatment' or 'principal stratum'"),
+        ({"intercurrent": [STOP | {"strategy": "principal stratum"}]}, "is not seen in a trial"),
+        ({"intercurrent": [STOP | {"strategy": "composite"}]}, "give its value"),
+        ({"intercurrent": [STOP | {"value": 1.0}]}, "hypothetical assigns no value"),
+        ({"intercurrent": [STOP | {"effect": 1.0}]}, "effect and onset are for rescue"),
+        ({"intercurrent": [STOP | {"does": "rescue"}]}, "rescue that adds no effect"),
+        ({"intercurrent": [STOP | {"does": "death", "strategy": "treatment policy"}]}, "no values after death"),
+        ({"randomisation": {"strata": {"cuts": [2.0, 1.0]}}}, "cuts must rise"),
+        ({"randomisation": {"scheme": "simple", "strata": {"cuts": [1.0]}}}, "simple randomisation has no strata"),
         ({"alpha": 0.0}, "greater than 0"),
         ({"patients": 3}, "greater than or equal to 8"),
     ],

@@ -19,12 +19,12 @@ A design is a page of TOML, checked before anything is simulated::
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trialtwin.core.errors import ConfigError
-from trialtwin.core.estimate import Estimand
+from trialtwin.core.estimate import Estimand, IntercurrentEvent, Strategy
 from trialtwin.trials.randomise import PermutedBlock, Simple
 
 type Name = Annotated[str, Field(min_length=1)]
@@ -89,24 +89,75 @@ class Randomisation(Part):
 
 
 class Leaving(Part):
-    """Who is expected to leave, miss a visit or stop treatment.
+    """Who is expected to leave the trial, or to miss a visit.
 
-    ``dropout`` and ``discontinuation`` are the chances of it by the last visit, of a patient of average course, by arm;
-    ``dropout_by_state`` is the log hazard ratio of leaving for one SD of worse last value, which makes the missing
-    values at random given what was seen; ``missed`` the chance that a visit is missed for no reason.
+    ``dropout`` is the chance of it by the last visit, of a patient of average course, by arm; ``dropout_by_state`` the
+    log hazard ratio of leaving for one SD of worse last value, which makes the missing values at random given what was
+    seen; ``missed`` the chance that a visit is missed for no reason.
     """
 
     dropout: dict[str, Chance] = Field(default_factory=dict)
     dropout_by_state: Annotated[float, Field(ge=-3, le=3)] = 0.0
     missed: Chance = 0.0
-    discontinuation: dict[str, Chance] = Field(default_factory=dict)
+
+
+class Intercurrent(Part):
+    """An intercurrent event, what it does to the course, and the strategy that the estimand has for it.
+
+    Parameters
+    ----------
+    event
+        Its name.
+    does
+        "stop": treatment ends and its effect wears off; "rescue": other medication adds an effect, in either arm;
+        "death": nothing is measured any more.
+    chance
+        Of having it by the last visit, of a patient of average course, by arm.
+    by_state
+        Log hazard ratio for one SD of worse value at the visit before.
+    strategy
+        As in ICH E9(R1).
+    value
+        Change from baseline that a composite strategy assigns.
+    effect, onset
+        What rescue adds to the value, and after how many days all of it.
+    """
+
+    event: Name
+    does: Literal["stop", "rescue", "death"]
+    chance: dict[str, Chance] = Field(min_length=1)
+    by_state: Annotated[float, Field(ge=-3, le=3)] = 0.0
+    strategy: Literal["treatment policy", "hypothetical", "composite", "while on treatment", "principal stratum"]
+    value: float | None = None
+    effect: float = 0.0
+    onset: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Intercurrent":
+        if self.strategy == "principal stratum":
+            raise ValueError(
+                "a principal stratum (patients who would have the event under either arm) is not seen in a trial, and"
+                " no method here estimates an effect in it; ask for another strategy"
+            )
+        if self.does == "death" and self.strategy == "treatment policy":
+            raise ValueError("there are no values after death for a treatment policy to use; use 'composite'")
+        if (self.strategy == "composite") != (self.value is not None):
+            raise ValueError(
+                "a composite strategy assigns a change: give its value"
+                if self.value is None
+                else f"{self.strategy} assigns no value; leave value out, or use 'composite'"
+            )
+        if self.does == "rescue" and self.effect == 0:
+            raise ValueError("rescue that adds no effect; give effect, in the endpoint's unit")
+        if self.does != "rescue" and (self.effect or self.onset):
+            raise ValueError(f"effect and onset are for rescue, and this event is a {self.does}")
+        return self
 
 
 class Design(Part):
     """A randomised trial with one continuous endpoint, the change from baseline at the last visit.
 
-    The first arm is the control. Treatment stops are handled as the estimand says: under "treatment policy" values
-    after a stop are used, under "hypothetical" they are set aside.
+    The first arm is the control. Each intercurrent event is handled by the strategy that it comes with.
 
     Raises
     ------
@@ -130,7 +181,7 @@ class Design(Part):
     endpoint: EndpointDesign
     randomisation: Randomisation = Randomisation()
     leaving: Leaving = Leaving()
-    stops: Literal["treatment policy", "hypothetical"] = "treatment policy"
+    intercurrent: tuple[Intercurrent, ...] = ()
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = Field(default=0.05, description="two-sided")
     accrual: Annotated[float, Field(gt=0)] | None = Field(default=None, description="patients a month")
 
@@ -142,12 +193,12 @@ class Design(Part):
     @property
     def event_names(self) -> tuple[str, ...]:
         """Intercurrent events in order."""
-        return ("treatment discontinuation",) if self.leaving.discontinuation else ()
+        return tuple(one.event for one in self.intercurrent)
 
     @property
     def event_effects(self) -> tuple[str, ...]:
         """What each intercurrent event does to the course, in the same order."""
-        return ("stop",) if self.leaving.discontinuation else ()
+        return tuple(one.does for one in self.intercurrent)
 
     @property
     def block(self) -> int:
@@ -179,9 +230,22 @@ class Design(Part):
             treatment=" against ".join((*self.names[1:], self.names[0])),
             population="all randomised",
             variable=f"{self.endpoint.name} at day {self.visits[-1]:g}",
-            intercurrent_events=({"event": "treatment discontinuation", "strategy": self.stops},),
+            intercurrent_events=tuple(_words(one, self.endpoint.unit) for one in self.intercurrent),
             summary="difference in means",
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, content: Any) -> Any:
+        leaving = content.get("leaving") if isinstance(content, dict) else None
+        if isinstance(content, dict) and (
+            "stops" in content or (isinstance(leaving, dict) and "discontinuation" in leaving)
+        ):
+            raise ValueError(
+                "stops and leaving.discontinuation are now an event of [[design.intercurrent]]: event = 'treatment"
+                " discontinuation', does = 'stop', chance = {ARM = 0.1}, strategy = 'treatment policy'"
+            )
+        return content
 
     @model_validator(mode="after")
     def _consistent(self) -> "Design":
@@ -196,11 +260,19 @@ class Design(Part):
             raise ValueError("simple randomisation has no strata; use 'permuted block'")
         if self.block % round_:
             raise ValueError(f"a block of {self.block} cannot hold shares that add up to {round_}")
-        for what in ("dropout", "discontinuation"):
-            unknown = set(getattr(self.leaving, what)) - set(self.names)
+        if len(set(self.event_names)) != len(self.event_names):
+            raise ValueError(f"intercurrent events repeat: {', '.join(self.event_names)}")
+        for what, chances in (("dropout", self.leaving.dropout), *((e.event, e.chance) for e in self.intercurrent)):
+            unknown = set(chances) - set(self.names)
             if unknown:
                 raise ValueError(f"{what} names {sorted(unknown)}; arms are {', '.join(self.names)}")
         return self
+
+
+def _words(one: Intercurrent, unit: str) -> IntercurrentEvent:
+    note = "" if one.value is None else f"a change of {one.value:g}{f' {unit}' if unit else ''} is assigned"
+    strategy = Strategy.COMPOSITE if one.strategy == "composite" else Strategy(one.strategy)
+    return IntercurrentEvent(event=one.event, strategy=strategy, note=note)
 
 
 def load_design(path: Path) -> Design:

@@ -3,7 +3,7 @@ r"""What a design does before it is run: type I error, power, bias and coverage,
 A cell is a design under a truth with a population; a row is a cell analysed by a method. With R trials analysed, d̂ the
 estimate, δ what the estimand asks for and c its 1 − α interval,
 
-    rejected: mean of 1[p < α], SE √(p(1 − p)/R)          bias: mean of d̂ − δ, SE SD(d̂)/√R
+    rejected: mean of 1[p < α], SE √(p(1 − p)/R)          bias: mean of d̂ − δ, SE √(SD(d̂)²/R + SE(δ)²)
     coverage: mean of 1[δ ∈ c], SE likewise               empirical SE: SD(d̂), SE SD(d̂)/√(2(R − 1))
 
 as in Morris TP, White IR, Crowther MJ (2019), doi:10.1002/sim.8086. Trials that could not be analysed are counted and
@@ -28,7 +28,8 @@ from trialtwin.core.errors import ConfigError
 from trialtwin.engine.executor import run_pieces
 from trialtwin.trials.design import Design
 from trialtwin.trials.methods import find_method
-from trialtwin.trials.simulate import Truth, simulate, true_value
+from trialtwin.trials.simulate import Truth, simulate
+from trialtwin.trials.truth import TrueValue, true_value
 from trialtwin.trials.virtual_population import AbstractPopulation
 
 CHUNK = 250  # trials
@@ -57,12 +58,14 @@ class Found(NamedTuple):
 class Characteristic:
     """A row of operating characteristics; every rate and mean with its Monte-Carlo standard error.
 
-    ``completers`` is the mean share of patients whose endpoint was measured.
+    ``truth`` is what the estimand asks for, ``truth_se`` its own Monte-Carlo error, 0 where it is exact; ``completers``
+    the mean share of patients whose endpoint is known.
     """
 
     cell: str
     method: str
     truth: float
+    truth_se: float
     trials: int
     failed: int
     rejected: float
@@ -131,16 +134,19 @@ def operating_characteristics(
             scheduler=scheduler,
             on_piece=on_chunk,
         )
-    return _rows(cells, methods, [(c, _unpack(result)) for (c, _), result in zip(jobs, results, strict=True)])
+    return _rows(cells, methods, [(c, _unpack(result)) for (c, _), result in zip(jobs, results, strict=True)], seed)
 
 
-def _rows(cells: Sequence[Cell], methods: Sequence[str], parts: Sequence[tuple[int, Found]]) -> list[Characteristic]:
+def _rows(
+    cells: Sequence[Cell], methods: Sequence[str], parts: Sequence[tuple[int, Found]], seed: int
+) -> list[Characteristic]:
     """Return a row a cell and method, from the chunks of each cell in order."""
     rows = []
     for c, cell in enumerate(cells):
         own = [found for place, found in parts if place == c]
         whole = Found(*(np.concatenate(column, axis=-1) for column in zip(*own, strict=True)))
-        rows += [_summarise(cell, name, whole, m) for m, name in enumerate(methods)]
+        truth = true_value(cell.design, cell.population, cell.truth, 1, seed=seed)
+        rows += [_summarise(cell, name, whole, m, truth) for m, name in enumerate(methods)]
     return rows
 
 
@@ -180,11 +186,11 @@ def _purpose(cells: Sequence[Cell], methods: Sequence[str], trials: int, seed: i
     return found.hexdigest()
 
 
-def _summarise(cell: Cell, method: str, found: Found, m: int) -> Characteristic:
+def _summarise(cell: Cell, method: str, found: Found, m: int, true: TrueValue) -> Characteristic:
     """Return a row of operating characteristics."""
     value, se, df = found.value[m], found.se[m], found.df[m]
     good = np.isfinite(value) & np.isfinite(se)
-    value, se, df, truth = value[good], se[good], df[good], true_value(cell.design, cell.truth, 1)
+    value, se, df, truth = value[good], se[good], df[good], true.value
     n = len(value)
     if n < 2:
         raise ConfigError(
@@ -199,16 +205,17 @@ def _summarise(cell: Cell, method: str, found: Found, m: int) -> Characteristic:
         cell=cell.name,
         method=method,
         truth=truth,
+        truth_se=true.se,
         trials=n,
         failed=int((~good).sum()),
         rejected=rejected,
         rejected_se=float(np.sqrt(rejected * (1 - rejected) / n)),
         bias=float(value.mean() - truth),
-        bias_se=spread / np.sqrt(n),
+        bias_se=float(np.hypot(spread / np.sqrt(n), true.se)),
         coverage=covered,
         coverage_se=float(np.sqrt(covered * (1 - covered) / n)),
         empirical_se=spread,
-        empirical_se_se=spread / np.sqrt(2 * (n - 1)),
+        empirical_se_se=float(spread / np.sqrt(2 * (n - 1))),
         model_se=float(np.sqrt((se**2).mean())),
         completers=float(found.analysed.mean()),
     )

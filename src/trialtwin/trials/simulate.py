@@ -2,12 +2,11 @@ r"""A trial before it is run: recruited, randomised, treated, measured, and left
 
 For patient i in arm a with untreated course y₀ and a visit at day t,
 
-    y_i(t) = y₀_i(t) + g(t) τ_i,   τ_i ~ N(δ_a + η s̃_i, ω²),   g(t) = t / T until treatment stops, then falling to 0
+    y_i(t) = y₀_i(t) + g(t) τ_i + what events do,   τ_i ~ N(δ_a + η s̃_i, ω²)
 
-with s̃ the standardised score (η ≠ 0: the effect depends on the forecast), T the last visit. After a stop the effect
-wears off linearly over as long as it took to build up. The hazard of dropout in the interval up to visit v is
-h_a exp(γ x), x the last value seen, standardised and turned so that higher is worse: missing at random given what was
-seen. What is not measured is NaN.
+with s̃ the standardised score (η ≠ 0: the effect depends on the forecast), and g and events as in ``intercurrent``. The
+hazard of dropout in the interval up to visit v is h_a exp(γ x), x the last value that the analysis sees, standardised
+and turned so that higher is worse: missing at random given what was seen. What is not measured is NaN.
 
 Trial k of a simulation has a random stream of its own, numbered (seed, cell, k): whatever is simulated beside it, or on
 which worker, it is the same trial.
@@ -20,6 +19,7 @@ from jaxtyping import Float, Int
 
 from trialtwin.core.errors import ConfigError
 from trialtwin.trials.design import Design
+from trialtwin.trials.intercurrent import analysed, death, follow
 from trialtwin.trials.randomise import randomise
 from trialtwin.trials.virtual_population import AbstractPopulation, People
 
@@ -105,26 +105,6 @@ def simulate(
     return Trials(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
-def true_value(design: Design, truth: Truth, treated: int) -> float:
-    """Return the difference in means that the estimand asks for, exactly.
-
-    Under "treatment policy" a stop at an exponential time with hazard h, after which the effect wears off, leaves of
-    the full effect the share (2 / hT)(e^(−hT/2) − e^(−hT)); under "hypothetical" all of it.
-
-    Examples
-    --------
-    >>> plan = Design(title="B against A", patients=40, visits=(0, 168), arms=({"name": "A"}, {"name": "B"}),
-    ...     endpoint={"name": "change"}, leaving={"discontinuation": {"B": 0.2}})
-    >>> round(true_value(plan, Truth("an effect", (-2.0,)), 1), 3)
-    -1.693
-    """
-    effect = truth.effects[treated - 1]
-    u = float(_hazards(design.leaving.discontinuation, design)[treated]) * design.visits[-1]
-    if design.stops == "hypothetical" or u == 0:
-        return effect
-    return effect * float(2 / u * (np.exp(-u / 2) - np.exp(-u)))
-
-
 def _one(
     design: Design, population: AbstractPopulation, truth: Truth, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
@@ -134,25 +114,18 @@ def _one(
     stratum = _stratum(design, people)
     arm = randomise(design.scheme(), n, seed=rng, factors=stratum if design.randomisation.strata else None)
     entered = np.cumsum(rng.exponential(1.0, n)) / (design.accrual or np.inf) * DAYS_PER_MONTH
-    effect = _effects(truth, arm, people, rng)
-    stop = _event_times(design.leaving.discontinuation, design, arm, rng)
-    values = people.course + effect[:, None] * _exposure(days, stop)
+    effect = own_effects(truth, arm, people, rng)
+    waits = rng.exponential(1.0, (n, len(design.intercurrent)))
+    course = follow(design, population, people.course, arm, effect, waits)
     missed = rng.random((n, len(days))) < design.leaving.missed
     missed[:, 0] = False
-    measured = np.where(missed, np.nan, values)
-    seen = np.where(days > stop[:, None], np.nan, measured) if design.stops == "hypothetical" else measured
-    left = _leaving(design, population, arm, seen, rng)
-    gone = days > left[:, None]
-    return (
-        arm,
-        stratum,
-        np.where(gone, np.nan, seen),
-        np.where(gone, np.nan, measured),
-        people.score,
-        entered,
-        left,
-        np.where(stop < np.minimum(left, days[-1]), stop, np.inf)[:, None][:, : len(design.event_names)],
-    )
+    measured = np.where(missed, np.nan, course.values)
+    left = _leaving(design, population, arm, analysed(design, measured, course.events), rng)
+    left = np.where(death(design, course.events) < left, np.inf, left)
+    events = np.where(course.events < left[:, None], course.events, np.inf)
+    measured = np.where(days > left[:, None], np.nan, measured)
+    values = analysed(design, measured, events)
+    return arm, stratum, values, measured, people.score, entered, left, events
 
 
 def _stratum(design: Design, people: People) -> Int[np.ndarray, " patient"]:
@@ -164,29 +137,15 @@ def _stratum(design: Design, people: People) -> Int[np.ndarray, " patient"]:
     return np.digitize(value, strata.cuts)
 
 
-def _effects(truth: Truth, arm: np.ndarray, people: People, rng: np.random.Generator) -> Float[np.ndarray, " patient"]:
+def own_effects(
+    truth: Truth, arm: Int[np.ndarray, " patient"], people: People, rng: np.random.Generator
+) -> Float[np.ndarray, " patient"]:
     """Return each patient's own effect at the last visit, 0 under control."""
     mean = np.array([0.0, *truth.effects])[arm]
     spread = people.score.std()
     z = (people.score - people.score.mean()) / spread if spread > 0 else np.zeros(len(arm))
     own = mean + truth.by_score * z + truth.heterogeneity * rng.standard_normal(len(arm))
     return np.where(arm > 0, own, 0.0)
-
-
-def _exposure(days: Float[np.ndarray, " visit"], stop: Float[np.ndarray, " patient"]) -> np.ndarray:
-    """Return the share of the full effect at each visit: it builds up to the last visit, or to a stop and wears off."""
-    on = np.minimum(days, stop[:, None])
-    off = np.maximum(days - stop[:, None], 0.0)
-    return np.maximum(on - off, 0.0) / days[-1]
-
-
-def _event_times(
-    chances: dict[str, float], design: Design, arm: Int[np.ndarray, " patient"], rng: np.random.Generator
-) -> Float[np.ndarray, " patient"]:
-    """Return exponential times whose chance by the last visit is that of the arm; infinite where it is 0."""
-    hazard = _hazards(chances, design)[arm]
-    waited = rng.exponential(1.0, len(arm))
-    return np.where(hazard > 0, waited / np.maximum(hazard, 1e-300), np.inf)
 
 
 def _hazards(chances: dict[str, float], design: Design) -> Float[np.ndarray, " arm"]:

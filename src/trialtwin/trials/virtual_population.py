@@ -36,6 +36,10 @@ class AbstractPopulation(eqx.Module):
         """Draw patients."""
 
     @abstractmethod
+    def average(self) -> Float[np.ndarray, " visit"]:
+        """Return the mean of the course at each visit."""
+
+    @abstractmethod
     def spread(self) -> Float[np.ndarray, " visit"]:
         """Return the standard deviation of the course at each visit."""
 
@@ -88,6 +92,10 @@ class Normal(AbstractPopulation):
         score = expected + self.drift + self.scale * sd * (self.rho * z + np.sqrt(1 - self.rho**2) * noise)
         return People(course, score)
 
+    def average(self) -> Float[np.ndarray, " visit"]:
+        """Return the mean at each visit."""
+        return self.mean
+
     def spread(self) -> Float[np.ndarray, " visit"]:
         """Return the standard deviation at each visit."""
         return np.sqrt(np.diag(self.covariance))
@@ -117,6 +125,10 @@ class Forecast(AbstractPopulation):
         draws, known, _ = self.course.shape
         who, which = rng.integers(0, known, patients), rng.integers(0, draws, patients)
         return People(self.course[which, who], self.expected[who])
+
+    def average(self) -> Float[np.ndarray, " visit"]:
+        """Return the mean at each visit over patients and draws."""
+        return self.course.mean(axis=(0, 1))
 
     def spread(self) -> Float[np.ndarray, " visit"]:
         """Return the standard deviation at each visit over patients and draws."""

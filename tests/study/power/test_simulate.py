@@ -61,7 +61,8 @@ def test_the_note_says_seed_design_and_what_the_files_are(tmp_path: Path) -> Non
 
 
 def test_values_that_the_estimand_sets_aside_are_there_without_the_analysis_flag(tmp_path: Path) -> None:
-    design = tomllib.loads(EXAMPLE)["design"] | {"stops": "hypothetical"}
+    design = tomllib.loads(EXAMPLE)["design"]
+    design["intercurrent"][0]["strategy"] = "hypothetical"
     write_trial(page(design=design), tmp_path, truth=None, twin={}, trial=0, suffix=".parquet")
     scores = pl.read_parquet(tmp_path / "adqs.parquet")
     aside = scores.filter(pl.col("ANL01FL").is_null())

@@ -125,6 +125,7 @@ def _estimation(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Find
     columns = (
         *(Column(name=n, label=n.capitalize()) for n in ("scenario", "twin", "method")),
         Column(name="truth", label="True effect", decimals=2),
+        Column(name="truth_se", label="SE", decimals=3),
         Column(name="bias", label="Bias", decimals=3),
         Column(name="bias_se", label="SE", decimals=3),
         Column(name="coverage", label="Coverage", unit="%", decimals=1),
@@ -139,7 +140,7 @@ def _estimation(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Find
             row["scenario"],
             _twin(row),
             row["method"],
-            *(row[name] for name in ("truth", "bias", "bias_se")),
+            *(row[name] for name in ("truth", "truth_se", "bias", "bias_se")),
             100 * row["coverage"],
             100 * row["coverage_se"],
             row["empirical_se"],
@@ -151,8 +152,8 @@ def _estimation(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Find
     ]
     text = (
         f"Of {len(honest)} rows, {len(off)} have a bias beyond {SURE:g} Monte-Carlo standard errors and {len(low)} a"
-        " coverage below the nominal one by as much. The true value is what the estimand asks for, stops of treatment"
-        " included; patients who leave for their state are missing at random given what was seen before."
+        " coverage below the nominal one by as much. The true value is what the estimand asks for, each event by its"
+        " strategy; patients who leave for their state are missing at random given what was seen before."
     )
     return Finding(
         id=f"{SECTION}.estimation",

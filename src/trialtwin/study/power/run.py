@@ -109,7 +109,7 @@ def _dossier(spec: PowerSpec, rows: pl.DataFrame, command: str) -> Dossier:
             "Visits": ", ".join(f"day {day:g}" for day in design.visits),
             "Duration": "accrual not given" if months is None else f"{months:.1f} months to the last visit",
             "Dropout": _by_arm(design.leaving.dropout, "nobody leaves"),
-            "Stops of treatment": _by_arm(design.leaving.discontinuation, "nobody stops"),
+            **{f"{e.event.capitalize()} ({e.strategy})": _by_arm(e.chance, "nobody") for e in design.intercurrent},
             "Trials": f"{spec.trials} a scenario",
             "Level": f"{design.alpha:g}, two-sided",
         },

@@ -13,7 +13,7 @@ from trialtwin.core.files import write_bytes
 from trialtwin.data.cdisc import SUFFIXES, write_tables
 from trialtwin.engine.manifest import file_digest
 from trialtwin.study.power.spec import PowerSpec
-from trialtwin.study.power.tables import trial_tables
+from trialtwin.study.power.tables import completed, trial_tables
 from trialtwin.trials.operating import Cell
 from trialtwin.trials.simulate import simulate
 
@@ -79,7 +79,7 @@ def write_trial(
         "truth": cell.truth._asdict() | {"effects": list(cell.truth.effects)},
         "twin": told,
         "patients": counts,
-        "completed": int((found.left[0] > cell.design.visits[-1]).sum()),
+        "completed": int(completed(cell.design, found).sum()),
         "estimand": cell.design.estimand().model_dump(mode="json"),
         "design": cell.design.model_dump(mode="json"),
         "files": {path.name: file_digest(path) for path in files},

@@ -163,7 +163,6 @@ title = "Active against placebo in early Alzheimer's disease"
 patients = 200
 visits = [0, 84, 168, 252]                        # days; the last is that of the endpoint
 arms = [{name = "Placebo"}, {name = "Active"}]    # share = 2 for two patients to each one of the others
-stops = "treatment policy"                        # or "hypothetical": values after a stop are set aside
 accrual = 20                                      # patients a month
 
 [design.endpoint]
@@ -179,7 +178,12 @@ block = 4
 dropout = {Placebo = 0.15, Active = 0.20}         # chance of it by the last visit
 dropout_by_state = 0.3                            # log hazard ratio for one SD worse
 missed = 0.03
-discontinuation = {Active = 0.10}
+
+[[design.intercurrent]]                           # one for each event that the estimand has to handle
+event = "treatment discontinuation"
+does = "stop"                                     # or "rescue" (with effect, onset) or "death"
+chance = {Active = 0.10}                          # by the last visit; by_state = 0.3: the worse sooner
+strategy = "treatment policy"                     # or "hypothetical", "while on treatment", "composite" (with value)
 
 [population]                                      # untreated patients
 mean = [20, 20.8, 21.9, 23]

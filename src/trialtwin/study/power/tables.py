@@ -5,10 +5,12 @@ from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
+from jaxtyping import Bool
 
 from trialtwin.data.cdisc import TrialTables
 from trialtwin.data.dataset import DTYPES, DataSet, Field, Storage
 from trialtwin.trials.design import Design
+from trialtwin.trials.intercurrent import death
 from trialtwin.trials.simulate import Trials
 
 type Column = tuple[str, Storage, str, Sequence[object] | np.ndarray]
@@ -45,12 +47,19 @@ def visit_name(day: float) -> str:
     return "Baseline" if day == 0 else f"Week {day / 7:g}" if day % 7 == 0 else f"Day {day:g}"
 
 
+def completed(design: Design, trials: Trials) -> Bool[np.ndarray, "trial patient"]:
+    """Tell who was in the trial to its last visit, alive."""
+    died = np.stack([death(design, events) for events in trials.events])
+    return np.asarray(np.minimum(trials.left, died) > design.visits[-1])
+
+
 def _subjects(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet:
     """Write down the patients."""
     arm, end = one.arm[0], design.visits[-1]
     names, strata = [design.names[a] for a in arm], design.randomisation.strata
-    stays = one.left[0] > end
-    last = np.minimum(one.left[0], end)
+    died = death(design, one.events[0])
+    stays = completed(design, one)[0]
+    last = np.minimum(np.minimum(one.left[0], died), end)
     entered = np.floor(one.entered[0])
     columns: list[Column] = [
         *_identity(study, ids),
@@ -65,6 +74,7 @@ def _subjects(design: Design, one: Trials, study: str, ids: list[str]) -> DataSe
         ("RANDDT", _D, "Date of Randomization", [FIRST_IN + timedelta(days=int(d)) for d in entered]),
         ("EOSSTT", _C, "End of Study Status", ["COMPLETED" if s else "DISCONTINUED" for s in stays]),
         ("EOSDY", _N, "Study Day of End of Study", np.floor(last) + 1),
+        ("DTHFL", _C, "Subject Death Flag", _flags(np.isfinite(died))),
     ]
     return _dataset("ADSL", "Subject-Level Analysis Dataset", columns)
 
@@ -87,6 +97,7 @@ def _findings(design: Design, one: Trials, study: str, ids: list[str]) -> DataSe
         ("ABLFL", _C, "Baseline Record Flag", _flags(visit == 0)),
         ("ONTRTFL", _C, "On Treatment Record Flag", _flags(~_after(design, one, "stop", patient, day))),
         ("RESCFL", _C, "After Rescue Medication Flag", _flags(_after(design, one, "rescue", patient, day))),
+        # a value that an event has replaced, or set aside, is not one that is analysed
         ("ANL01FL", _C, "Analysis Flag 01", _flags(one.values[0][patient, visit] == value)),
     ]
     return _dataset("ADQS", f"Measurements of {design.endpoint.name}"[:200], columns)
@@ -95,7 +106,7 @@ def _findings(design: Design, one: Trials, study: str, ids: list[str]) -> DataSe
 def _times(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet | None:
     """Write down days of intercurrent events, a row a patient and event."""
     parts = []
-    last = np.minimum(one.left[0], design.visits[-1])
+    last = np.minimum(np.minimum(one.left[0], death(design, one.events[0])), design.visits[-1])
     for k, name in enumerate(design.event_names):
         day = one.events[0][:, k]
         happened = np.isfinite(day)
@@ -118,8 +129,9 @@ def _times(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet |
 
 def _described(parts: list[tuple[str, str, np.ndarray, np.ndarray]], one: Trials, design: Design) -> list[str]:
     """Say what each time ends with."""
-    stays = one.left[0] > design.visits[-1]
-    censored = ["End of study" if s else "Left the study" for s in stays]
+    died = np.isfinite(death(design, one.events[0]))
+    stays = completed(design, one)[0]
+    censored = ["Death" if d else "End of study" if s else "Left the study" for d, s in zip(died, stays, strict=True)]
     return [part[1] if yes else other for part in parts for yes, other in zip(part[3].tolist(), censored, strict=True)]
 
 
