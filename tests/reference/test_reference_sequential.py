@@ -17,6 +17,7 @@ from trialtwin.stats.sequential_analysis import (
     repeated_p,
 )
 from trialtwin.stats.sequential_spending import Boundary
+from trialtwin.stats.sequential_survival import sequential_survival
 
 pytestmark = pytest.mark.reference
 
@@ -176,5 +177,31 @@ def test_reference_adaptive_means(match_all: Callable[[str, Any], None]) -> None
             "effect": [*(one for one, _, _ in overall), None],
             "gs": told(z_gs, [repeated_interval(plan, k + 1, *overall[k]) for k in (0, 1)]),
             "inverse_normal": told(z_in, combined),
+        },
+    )
+
+
+def test_reference_gssurv(match_all: Callable[[str, Any], None]) -> None:
+    plan = sequential_design(
+        np.array([0.5, 0.75, 1.0]), LDOF, futility=Boundary("Hwang-Shih-DeCani", -2.0), alpha=0.025, power=0.9
+    )
+    trial = sequential_survival(
+        plan,
+        np.log(2) / 12,
+        0.7,
+        enrolled_for=np.array([6.0, 12.0]),
+        enrolled_rate=np.array([5.0, 10.0]),
+        duration=36.0,
+        dropout=0.01,
+    )
+    match_all(
+        "gssurv_public",
+        {
+            "n_final": trial.total,
+            "events": trial.events.tolist(),
+            "timing_months": trial.times.tolist(),
+            "upper": plan.upper.tolist(),
+            "lower": plan.lower.tolist(),
+            "hr_at_upper": trial.ratio_at_upper.tolist(),
         },
     )
