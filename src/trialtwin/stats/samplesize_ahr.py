@@ -204,12 +204,10 @@ def weighted_hazard_ratio(
     period = np.searchsorted(starts, t, side="right") - 1
     shares, stay = np.array([1 - treated, treated]), np.exp(-dropout * t) * np.interp(time - t, steps, enrolled)
     real = np.stack([hazard, hazard * ratio])
-    null = np.tile(shares @ real, (2, 1))
-
-    def course(hazards: np.ndarray) -> "_Course":
-        return _Course.of(t - starts[period], period, np.diff(starts), hazards, shares, stay, (rho, gamma))
-
-    planned, alike = course(real), course(null)
+    planned, alike = (
+        _Course.of(t - starts[period], period, np.diff(starts), hazards, shares, stay, (rho, gamma))
+        for hazards in (real, np.tile(shares @ real, (2, 1)))
+    )
     shift = float(dt @ (planned.weight * planned.spread * planned.at_risk * (real[1] - real[0])[period]))
     information = float(dt @ (planned.weight**2 * planned.spread * planned.events))
     return WeightedHazardRatio(

@@ -88,15 +88,13 @@ def sequential_survival(
         Treated to control: planned, and under the null hypothesis.
     enrolled_for, enrolled_rate : shape (step,)
         Lengths of the steps of enrolment, and their rates relative to each other.
-    duration
-        Time of the last look.
-    ratio
-        Treated : control.
+    duration, ratio
+        Time of the last look; patients treated : control.
 
     Raises
     ------
     ConfigError
-        If a parameter is out of range, the planned ratio equals the null one, or enrolment outlasts the trial.
+        If a parameter is out of range, the planned ratio is the null one, or enrolment outlasts the trial.
 
     Examples
     --------
@@ -111,13 +109,9 @@ def sequential_survival(
     _require(control_hazard, hazard_ratio, null, dropout, ratio, enrolled_for, enrolled_rate, duration)
     shape = _Enrolment(enrolled_for, enrolled_rate, dropout, ratio)
     planned = (control_hazard, control_hazard * hazard_ratio)
-    common = (planned[0] + ratio * planned[1]) / (1 + ratio * null)
-    effect = log(hazard_ratio / null)
-    under_null, under_plan = shape.events(duration, common, common * null), shape.events(duration, *planned)
-    z_alpha, z_power = ndtri(1 - plan.alpha), ndtri(plan.power)
-    error = z_alpha * np.sqrt((1 / under_null).sum()) + z_power * np.sqrt((1 / under_plan).sum())
-    scale = float((error / effect) ** 2 * plan.inflation)
-    times = [shape.reaches(float(f * under_plan.sum()), duration, planned) for f in plan.fraction]
+    effect, final = log(hazard_ratio / null), float(shape.events(duration, *planned).sum())
+    scale = shape.scale(plan, duration, planned, null) / effect**2
+    times = [shape.reaches(float(f * final), duration, planned) for f in plan.fraction]
     events = scale * np.stack([shape.events(t, *planned) for t in times])
     away = (1 + ratio) / np.sqrt(ratio * events.sum(axis=1)) * np.sign(effect)
     return SequentialSurvival(
@@ -163,6 +157,14 @@ class _Enrolment:
             for hazard, share in zip((control, treated), shares, strict=True)
         ]
         return np.array(found, dtype=float)
+
+    def scale(self, plan: SequentialDesign, time: float, planned: tuple[float, float], null: float) -> float:
+        """Return by how much rates grow to detect a log hazard ratio of 1 at a time, after Lachin and Foulkes."""
+        common = (planned[0] + self.ratio * planned[1]) / (1 + self.ratio * null)
+        under_null, under_plan = self.events(time, common, common * null), self.events(time, *planned)
+        error = ndtri(1 - plan.alpha) * np.sqrt((1 / under_null).sum())
+        error += ndtri(plan.power) * np.sqrt((1 / under_plan).sum())
+        return float(error**2 * plan.inflation)
 
     def reaches(self, events: float, latest: float, hazards: tuple[float, float]) -> float:
         """Return when a number of events is expected that is reached by the latest time."""
