@@ -305,6 +305,24 @@ def simulate(
 
 
 @app.command()
+def analyse(
+    page: Annotated[
+        Path, typer.Argument(help="Page that names data, endpoints and methods (TOML); an example if it is not there.")
+    ] = Path("analyse.toml"),
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with the data sets, instead of the page's.")
+    ] = None,
+    out: Out = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Analyse a finished trial by the methods of a page; write an example page where there is none."""
+    with waiting("Loading", silent=as_json):
+        from trialtwin.cli.analyse import write_or_analyse
+
+    write_or_analyse(page, data, out, as_json=as_json)
+
+
+@app.command()
 def qualify(
     file: Annotated[Path, typer.Option("--file", help="Where the table is written.")] = Path("qualification.md"),
     as_json: AsJson = False,

@@ -73,11 +73,12 @@ class Figure(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["fan", "histogram", "interval", "scatter", "bars", "forest"]
+    kind: Literal["fan", "histogram", "interval", "scatter", "bars", "forest", "survival"]
     encoding: dict[str, str]
     x_label: str
     y_label: str
     reference: FiniteFloat | None = Field(default=None, description="where to draw a reference line")
+    log: bool = Field(default=False, description="whether estimates of a forest, all above 0, stand on a log scale")
     alt: str = Field(description="the figure in words, for those who cannot see it")
 
 

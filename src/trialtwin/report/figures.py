@@ -15,6 +15,7 @@ from trialtwin.report.forest import draw_forest
 from trialtwin.report.histogram import draw_histogram
 from trialtwin.report.roles import drawable, read
 from trialtwin.report.scatter import draw_scatter
+from trialtwin.report.survival import draw_survival
 from trialtwin.report.svg import inline_svg
 from trialtwin.report.typesetting import printable
 
@@ -36,6 +37,7 @@ _PAINTERS = {
     "interval": draw_interval,
     "scatter": draw_scatter,
     "bars": draw_bars,
+    "survival": draw_survival,
 }
 
 
@@ -51,6 +53,7 @@ def draw(figure: Figure, table: Table, *, prefix: str = "fig-") -> str:
     scatter     x, y; group, panel
     bars        x, y; group, panel
     forest      label, y, low, high; group
+    survival    x, y (share without the event); low, high, group, at_risk (rows that have it make a table)
     ==========  =====================================================================================
 
     x may be words (visits, arms) except in a histogram and a scatter. A missing cell is a gap. The same figure,

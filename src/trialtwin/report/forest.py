@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
+from trialtwin.core.errors import DataError
 from trialtwin.core.finding import Column, Figure, Table
 from trialtwin.report.canvas import EDGE, HALF_HEIGHT, LINE, SIZE, SMALL, WIDTH, Canvas, reference_line
-from trialtwin.report.numbers import MISSING, aligned, contrast_text, decimals_for, fixed, interval
+from trialtwin.report.numbers import MISSING, aligned, contrast_text, decimals_for, fixed, general, interval
 from trialtwin.report.roles import Marks
 from trialtwin.report.scales import Scale, continuous
 from trialtwin.report.theme import BLUE, INK, MUTED, RULE, Style, style
@@ -38,14 +40,14 @@ def draw_forest(figure: Figure, marks: Marks, table: Table) -> Canvas:
     """Draw an estimate a row with its interval, about the line of no effect (``Figure.reference``, else 0)."""
     rows = _rows(marks)
     value, low, high = marks.number("y"), marks.number("low"), marks.number("high")
-    null = 0.0 if figure.reference is None else figure.reference
+    null = float(figure.log) if figure.reference is None else figure.reference
     printed = _printed(marks, _decimals(figure, table, marks))
     heading = _heading(figure, table)
     head_lines = wrap(figure.y_label, _WORDS_WIDE, SMALL, bold=True)
     left_words = [line for row in rows for line in row.lines]
     left = EDGE + _INDENT + max(width(words, SMALL, bold=True) for words in (*left_words, *head_lines)) + 10
     right = EDGE + max(width(words, SMALL, bold=True) for words in (*printed, heading)) + 12
-    scale = continuous(figure.x_label, [value, low, high], include=(null,), most=6)
+    scale = _scale(figure, [value, low, high], null)
     label_lines = balanced(figure.x_label, WIDTH - 2 * EDGE, SIZE)
     head = len(head_lines) * LINE + 6
     body = sum(row.height for row in rows) + 6
@@ -58,9 +60,31 @@ def draw_forest(figure: Figure, marks: Marks, table: Table) -> Canvas:
     canvas.line((EDGE, WIDTH - EDGE), (top - head + 3, top - head + 3), colour=RULE)
     box = (left, foot, WIDTH - left - right, body)
     at = _write_rows(canvas, rows, printed, foot + body - 3)
-    _draw_rows(canvas, marks, rows, at, box, scale, null)
+    _draw_rows(canvas, marks, rows, at, box, scale, (null, figure.log))
     _write_axis(canvas, scale, box, label_lines)
     return canvas
+
+
+def _scale(figure: Figure, values: list[Float[np.ndarray, " row"]], null: float) -> Scale:
+    """Return the axis of estimates; on a log scale positions are logarithms, and ticks read 0.5, 1, 2."""
+    if not figure.log:
+        return continuous(figure.x_label, values, include=(null,), most=6)
+    for column in values:
+        if (column[np.isfinite(column)] <= 0).any():
+            raise DataError(
+                "an estimate or a limit is 0 or below, where the axis is logarithmic", do="draw it on a linear axis"
+            )
+    scale = continuous(figure.x_label, [np.log(column) for column in values], include=(math.log(null),), most=6)
+    low, high = math.exp(scale.low), math.exp(scale.high)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = tuple(step * 10.0**decade for decade in decades for step in steps)
+        inside = tuple(tick for tick in ticks if low <= tick <= high)
+        if 3 <= len(inside) <= 9:
+            break
+    else:  # less than a decade: round numbers of the ratio itself
+        inside = continuous("", [np.array([low, high])], most=6, room=0.0).ticks
+    return Scale(figure.x_label, scale.low, scale.high, tuple(map(math.log, inside)), tuple(map(general, inside)))
 
 
 def _rows(marks: Marks) -> list[_Row]:
@@ -137,14 +161,15 @@ def _draw_rows(
     at: dict[int, float],
     box: tuple[float, float, float, float],
     scale: Scale,
-    null: float,
+    null_on: tuple[float, bool],
 ) -> None:
     """Draw the line of no effect, then each interval with its marker."""
     _, bottom, _, high = box
     axes = canvas.axes(box, scale, Scale("", bottom, bottom + high, ()))
     axes.spines["left"].set_visible(False)
-    reference_line(axes, null, vertical=True)
-    value, lower, upper = marks.number("y"), marks.number("low"), marks.number("high")
+    null, log = null_on
+    reference_line(axes, math.log(null) if log else null, vertical=True)
+    value, lower, upper = (np.log(v) if log else v for v in (marks.number(role) for role in ("y", "low", "high")))
     for row in rows:
         if row.place is None or not math.isfinite(value[row.place]):
             continue
@@ -168,7 +193,7 @@ def _write_axis(
     canvas: Canvas, scale: Scale, box: tuple[float, float, float, float], label_lines: Sequence[str]
 ) -> None:
     left, bottom, wide, _ = box
-    for tick, words in zip(scale.ticks, aligned(scale.ticks), strict=True):
+    for tick, words in zip(scale.ticks, scale.words or aligned(scale.ticks), strict=True):
         x = left + (tick - scale.low) / (scale.high - scale.low) * wide
         canvas.text(x, bottom - 5 - SMALL, words, align="center", colour=MUTED)
     middle = left + wide / 2

@@ -39,6 +39,12 @@ ROLES: Mapping[str, Roles] = {
     "scatter": Roles(required=("x", "y"), optional=("panel", "group"), categories=False),
     "bars": Roles(required=("x", "y"), optional=("group", "panel")),
     "forest": Roles(required=("label", "y", "low", "high"), optional=("group",)),
+    "survival": Roles(
+        required=("x", "y"),
+        optional=("low", "high", "group", "at_risk"),
+        categories=False,
+        together=(("low", "high"),),
+    ),
 }
 
 

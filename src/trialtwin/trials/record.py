@@ -120,7 +120,7 @@ def _check_patients(record: Record) -> None:
     n = len(record.ids)
     if len(set(record.ids)) != n:
         twice = sorted({name for name in record.ids if record.ids.count(name) > 1})
-        raise DataError("subjects repeat in an analysis set", where=_some(twice), do="give one row a subject")
+        raise DataError("subjects repeat in an analysis set", where=first_few(twice), do="give one row a subject")
     arrays = {"arm": record.arm, "value": record.value, **record.covariates}
     arrays |= {name: codes for name, (_, codes) in record.factors.items()}
     if record.dose is not None:
@@ -136,7 +136,7 @@ def _check_patients(record: Record) -> None:
 def _check_arms(record: Record) -> None:
     if len(record.arms) < 2 or len(set(record.arms)) != len(record.arms):
         raise DataError(f"arms are {list(record.arms)}", do="name two or more different arms, the control first")
-    _check_codes("the arm", record.arms, record.arm, record.ids)
+    require_codes("the arm", record.arms, record.arm, record.ids)
     few = [f"{name} ({n})" for name, n in zip(record.arms, record.counts(), strict=True) if n < 2]
     if few:
         raise DataError(
@@ -145,15 +145,22 @@ def _check_arms(record: Record) -> None:
             do="leave the arm out, or check the population flag and the visit",
         )
     for name, (levels, codes) in record.factors.items():
-        _check_codes(f"factor {name!r}", levels, codes, record.ids)
+        require_codes(f"factor {name!r}", levels, codes, record.ids)
 
 
-def _check_codes(what: str, levels: Sequence[str], codes: Int[np.ndarray, " patient"], ids: tuple[str, ...]) -> None:
+def require_codes(what: str, levels: Sequence[str], codes: Int[np.ndarray, " patient"], ids: tuple[str, ...]) -> None:
+    """Refuse codes that point outside their levels.
+
+    Raises
+    ------
+    DataError
+        With the subjects and the levels.
+    """
     outside = (codes < 0) | (codes >= len(levels))
     if outside.any():
         raise DataError(
             f"{what} has codes that point outside its levels",
-            where=_subjects(ids, outside),
+            where=name_subjects(ids, outside),
             exists=levels,
             do="a missing category needs a level of its own, or the patient a value",
         )
@@ -169,7 +176,7 @@ def _check_numbers(record: Record) -> None:
         if bad.any():
             raise DataError(
                 f"{what} is missing or infinite for {int(bad.sum())} of {len(values)} subjects",
-                where=_subjects(record.ids, bad),
+                where=name_subjects(record.ids, bad),
                 do="impute it, leave the covariate out, or leave these subjects out, and say so in the study file",
             )
 
@@ -184,12 +191,12 @@ def _check_constant(record: Record) -> None:
         )
 
 
-def _subjects(ids: tuple[str, ...], chosen: Bool[np.ndarray, " patient"]) -> str:
+def name_subjects(ids: tuple[str, ...], chosen: Bool[np.ndarray, " patient"]) -> str:
     """Name the chosen subjects, the first few of them."""
-    return "subjects " + _some([ids[i] for i in np.flatnonzero(chosen)])
+    return "subjects " + first_few([ids[i] for i in np.flatnonzero(chosen)])
 
 
-def _some(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """Join the first few names and count the others."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
