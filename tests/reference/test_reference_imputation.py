@@ -88,20 +88,49 @@ def test_reference_stacked_ancova(
     match_all("mi_stacked_ancova", {"pooled": pooled, "pool_detail": detail})
 
 
-def _antidepressant(shared: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return changes by patient and visit, arm (1 is PLACEBO), baseline, and the visits of the ICE file."""
-    folder = shared / "reference" / "rbmi_antidepressant_condmean"
-    long, ice = (pl.read_csv(folder / name, infer_schema=False) for name in ("antidepressant_long.csv", "ice.csv"))
-    ids, visits = sorted(long["PATIENT"].unique()), ["4", "5", "6", "7"]
-    y, base, arm = np.full((len(ids), 4), np.nan), np.zeros(len(ids)), np.zeros(len(ids), dtype=int)
+def _trial(
+    folder: Path, table: str, names: tuple[str, str, str, str, str], visits: tuple[str, ...], other: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return changes by patient and visit, arm (1 is ``other``), baseline, and the visits of the ICE file.
+
+    ``names`` are the columns of patient, visit, arm, baseline and change.
+    """
+    patient, visit, group, baseline, change = names
+    long, ice = (pl.read_csv(folder / name, infer_schema=False) for name in (table, "ice.csv"))
+    ids = sorted(long[patient].unique())
+    y, base, arm = np.full((len(ids), len(visits)), np.nan), np.zeros(len(ids)), np.zeros(len(ids), dtype=int)
     for row in long.iter_rows(named=True):
-        i = ids.index(row["PATIENT"])
-        base[i], arm[i] = float(row["BASVAL"]), int(row["THERAPY"] == "PLACEBO")
-        y[i, visits.index(row["VISIT"])] = float(row["CHANGE"] or "nan")
-    event = np.full(len(ids), 4)
+        i = ids.index(row[patient])
+        base[i], arm[i] = float(row[baseline]), int(row[group] == other)
+        value = row[change]
+        y[i, visits.index(row[visit])] = float("nan") if value in (None, "", "NA") else float(value)
+    event = np.full(len(ids), len(visits))
     for row in ice.iter_rows(named=True):
-        event[ids.index(row["PATIENT"])] = visits.index(row["VISIT"])
+        event[ids.index(row[patient])] = visits.index(row[visit])
     return y, arm, base[:, None], event
+
+
+def _antidepressant(shared: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the antidepressant trial; arm 1 is PLACEBO."""
+    columns = ("PATIENT", "VISIT", "THERAPY", "BASVAL", "CHANGE")
+    folder = shared / "reference" / "rbmi_antidepressant_condmean"
+    return _trial(folder, "antidepressant_long.csv", columns, ("4", "5", "6", "7"), "PLACEBO")
+
+
+def _rows(visits: tuple[str, ...], parts: dict[str, tuple[np.ndarray, np.ndarray]], n: int) -> dict[str, Any]:
+    """Return normal inference for estimates and errors by visit, as rbmi's pool does."""
+    result = {}
+    for name, (values, ses) in parts.items():
+        for visit, value, se in zip(visits, values.tolist(), ses.tolist(), strict=True):
+            one = wald_estimate(value, se, contrast=name, n=n, method="m", variance="v")
+            result[f"{name}_{visit}"] = {
+                "est": one.value,
+                "se": one.se,
+                "lci": one.lower,
+                "uci": one.upper,
+                "pval": one.p,
+            }
+    return result
 
 
 def test_reference_rbmi_conditional_mean(match_all: Callable[[str, Any], None], shared: Path) -> None:
@@ -110,18 +139,13 @@ def test_reference_rbmi_conditional_mean(match_all: Callable[[str, Any], None], 
 
     def told(**how: Any) -> dict[str, Any]:
         found = conditional_mean(y, arm, base, reference=1, **how)
-        result = {}
-        for k, visit in enumerate(("4", "5", "6", "7")):
-            # rbmi's effect is second level minus first: PLACEBO − DRUG, and "ref" is DRUG
-            parts = {
-                f"trt_{visit}": (-found.effect[k], found.effect_se[k]),
-                f"lsm_ref_{visit}": (found.other_mean[k], found.other_se[k]),
-                f"lsm_alt_{visit}": (found.reference_mean[k], found.reference_se[k]),
-            }
-            for name, (value, se) in parts.items():
-                one = wald_estimate(float(value), float(se), contrast=name, n=len(y), method="m", variance="v")
-                result[name] = {"est": one.value, "se": one.se, "lci": one.lower, "uci": one.upper, "pval": one.p}
-        return result
+        # rbmi's effect is second level minus first: PLACEBO − DRUG, and "ref" is DRUG
+        parts = {
+            "trt": (-found.effect, found.effect_se),
+            "lsm_ref": (found.other_mean, found.other_se),
+            "lsm_alt": (found.reference_mean, found.reference_se),
+        }
+        return _rows(("4", "5", "6", "7"), parts, len(y))
 
     match_all(
         "rbmi_antidepressant_condmean",
@@ -132,3 +156,20 @@ def test_reference_rbmi_conditional_mean(match_all: Callable[[str, Any], None], 
             "JR": told(event=event, strategy="JR"),
         },
     )
+
+
+def test_reference_rbmi_conditional_mean_of_a_small_trial(match_all: Callable[[str, Any], None], shared: Path) -> None:
+    """60 patients, three visits; CTL is the first level and the reference, so that the effect is ACT − CTL."""
+    columns, visits = ("USUBJID", "AVISIT", "ARM", "BASE", "CHG"), ("W4", "W8", "W12")
+    y, arm, base, event = _trial(shared / "reference" / "rbmi_sim_small_public", "data.csv", columns, visits, "ACT")
+
+    def told(strategy: str) -> dict[str, Any]:
+        found = conditional_mean(y, arm, base, event=event, strategy=strategy)
+        parts = {
+            "trt": (found.effect, found.effect_se),
+            "lsm_ref": (found.reference_mean, found.reference_se),
+            "lsm_alt": (found.other_mean, found.other_se),
+        }
+        return _rows(visits, parts, len(y))
+
+    match_all("rbmi_sim_small_public", {name: told(name) for name in ("JR", "CIR")})
