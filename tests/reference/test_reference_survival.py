@@ -3,15 +3,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from trialtwin.data.cdisc import read_xport
+from trialtwin.stats.armmodel import ArmModel
 from trialtwin.stats.cox import cox
 from trialtwin.stats.logrank import Weighting, fleming_harrington, from_time, log_rank, magirr_burman, max_combo
 from trialtwin.stats.modelmatrix import continuous_columns
+from trialtwin.stats.proportional_hazards import proportional_hazards
+from trialtwin.stats.rmst_regression import rmst_regression
 from trialtwin.stats.survival import kaplan_meier, milestone_difference, rmst_difference
 
 pytestmark = pytest.mark.reference
@@ -118,7 +121,7 @@ def test_reference_veteran_curves_and_log_rank(
 
 
 def test_reference_veteran_cox(shared: Path) -> None:
-    """Of the veteran case: Cox with Efron's and Breslow's ties, strata and robust errors; not exact ties."""
+    """Of the veteran case: Cox with Efron's, Breslow's and exact ties, strata and robust errors."""
     rows, time, event, arm, strata = _veteran(shared)
     expected = json.loads((shared / "reference" / "survival_veteran" / "expected.json").read_text())["expected"]
     more = {name: np.array([float(r[name]) for r in rows]) for name in ("karno", "age")}
@@ -133,11 +136,11 @@ def test_reference_veteran_cox(shared: Path) -> None:
     }
     compared = 0
     for part, (columns, within) in models.items():
-        for ties in ("efron", "breslow"):
-            if ties not in expected[part]:
+        for ties in ("Efron", "Breslow", "exact"):
+            if ties.lower() not in expected[part]:
                 continue
-            wanted = expected[part][ties]
-            fit = cox(continuous_columns(columns), time, event, strata=within, ties=ties.capitalize())
+            wanted = expected[part][ties.lower()]
+            fit = cox(continuous_columns(columns), time, event, strata=within, ties=ties)
             one = {name: fit.estimate({name: 1.0}, name) for name in columns}
             found = {
                 "coef": {name: e.value for name, e in one.items()},
@@ -164,4 +167,50 @@ def test_reference_veteran_cox(shared: Path) -> None:
             for name, number in expected[part]["efron_robust_se"].items():
                 assert fit.estimate({name: 1.0}, name, variance="robust").se == pytest.approx(number, rel=1e-5), name
                 compared += 1
-    assert compared == 4 * (1 + 6) * 2 + 4 * 2 + 7
+    assert compared == 4 * (1 + 6) * 3 + 4 * 2 + 7
+
+
+def test_reference_veteran_proportional_hazards(shared: Path) -> None:
+    """Of the veteran case: cox.zph of arm, Karnofsky score and age with transformed time 1 − Ŝ."""
+    rows, time, event, arm, _ = _veteran(shared)
+    told = json.loads((shared / "reference" / "survival_veteran" / "expected.json").read_text())["expected"]
+    columns = {"arm": arm.astype(float)} | {name: np.array([float(r[name]) for r in rows]) for name in ("karno", "age")}
+    found = proportional_hazards(continuous_columns(columns), time, event)
+    for name, wanted in told["ph_test_km_transform"].items():
+        got = found.overall if name == "GLOBAL" else found.terms[name]
+        assert tuple(got) == pytest.approx((wanted["chisq"], wanted["df"], wanted["p"]), rel=1e-5), name
+
+
+def test_reference_veteran_adjusted_restricted_mean(shared: Path) -> None:
+    """Of the veteran case: survRM2's regressions on Karnofsky score and age, every number of all three."""
+    rows, time, event, arm, _ = _veteran(shared)
+    told = json.loads((shared / "reference" / "survival_veteran" / "expected.json").read_text())["expected"]
+    covariates = continuous_columns({name: np.array([float(r[name]) for r in rows]) for name in ("karno", "age")})
+    model = ArmModel(("0", "1"), arm, covariates)
+    compared = 0
+    measures: dict[Literal["difference", "ratio", "ratio of time lost"], tuple[str, str]] = {
+        "difference": ("difference_model", "RMST (arm=1)-(arm=0)"),
+        "ratio": ("ratio_model", "RMST (arm=1)/(arm=0)"),
+        "ratio of time lost": ("rmtl_ratio_model", "RMTL (arm=1)/(arm=0)"),
+    }
+    for measure, (table, row) in measures.items():
+        fit = rmst_regression(model, time, event, 365.0, measure=measure)
+        back = (lambda v: v) if measure == "difference" else np.exp
+        for name, wanted in zip(fit.names, told["rmst_adjusted"][table].values(), strict=True):
+            one = fit.estimate({name: 1.0}, name)
+            got = {
+                "coef": one.value,
+                "se(coef)": one.se,
+                "z": one.statistic,
+                "p": one.p,
+                "exp(coef)": np.exp(one.value),
+                "lower .95": back(one.lower),
+                "upper .95": back(one.upper),
+            }
+            for key, number in wanted.items():
+                assert got[key] == pytest.approx(number, rel=1e-5, abs=1e-8), (measure, name, key)
+                compared += 1
+        one, wanted = fit.estimate({"arm[1]": 1.0}, "arm"), told["rmst_adjusted"]["adjusted"][row]
+        got = (back(one.value), back(one.lower), back(one.upper), one.p)
+        assert got == pytest.approx([wanted[k] for k in ("Est.", "lower .95", "upper .95", "p")], rel=1e-5), row
+    assert compared == 4 * 6 + 2 * 4 * 7

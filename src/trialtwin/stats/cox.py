@@ -1,16 +1,12 @@
-r"""Proportional hazards: Cox's partial likelihood with ties after Efron or Breslow, strata, and a robust variance.
+r"""Cox's proportional-hazards model: strata, ties after Efron or Breslow or exact, and a robust variance.
 
-At a distinct event time t of a stratum with risk set R, tied events D of number d, and risks w_i = exp(x_iᵀβ),
+The partial likelihood is ``cox_likelihood``'s. With score residuals Uᵢ the robust variance is I⁻¹ (Σ Uᵢ Uᵢᵀ) I⁻¹.
 
-    ℓ_t = Σ_{i ∈ D} x_iᵀβ − Σ_{l=0}^{d−1} log(Σ_R w_i − c_l Σ_D w_i),      c_l = l/d (Efron) or 0 (Breslow).
-
-With score residuals Uᵢ the robust variance is I⁻¹ (Σ Uᵢ Uᵢᵀ) I⁻¹.
-
-Sources: Cox DR (1972), doi:10.1111/j.2517-6161.1972.tb00899.x; Efron B (1977), doi:10.1080/01621459.1977.10480613;
-Breslow NE (1974), doi:10.2307/2529620; Lin DY, Wei LJ (1989), doi:10.1080/01621459.1989.10478874.
+Sources: Cox DR (1972), doi:10.1111/j.2517-6161.1972.tb00899.x; Lin DY, Wei LJ (1989),
+doi:10.1080/01621459.1989.10478874.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,11 +17,11 @@ from scipy.stats import chi2
 from trialtwin.core.arrays import frozen
 from trialtwin.core.errors import ConfigError, ConvergenceError, DataError, FitError
 from trialtwin.core.estimate import Estimand, Estimate
+from trialtwin.stats.cox_likelihood import TIES, Point, RiskSets
 from trialtwin.stats.modelmatrix import ModelMatrix, contrast_weights
 from trialtwin.stats.survival import require_times
 from trialtwin.stats.wald import wald_estimate
 
-TIES = ("Efron", "Breslow")
 VARIANCES = ("model", "robust")
 _STEPS, _HALVINGS, _DONE = 50, 30, 1e-12
 _FLAT = 1e-10  # of an eigenvalue of the information, columns standardised
@@ -49,7 +45,7 @@ class CoxFit:
     names, coefficients
         Log hazard ratios for one unit of each column.
     information, meat : shape (column, column)
-        Observed information, and Σ Uᵢ Uᵢᵀ of the score residuals.
+        Observed information, and Σ Uᵢ Uᵢᵀ of the score residuals; these do not exist with exact ties.
     log_likelihood, log_likelihood_null
         Partial, at the estimates and at zero.
     score
@@ -63,7 +59,7 @@ class CoxFit:
     names: tuple[str, ...]
     coefficients: Float[np.ndarray, " column"]
     information: Float[np.ndarray, "column column"]
-    meat: Float[np.ndarray, "column column"]
+    meat: Float[np.ndarray, "column column"] | None
     log_likelihood: float
     log_likelihood_null: float
     score: Overall
@@ -73,7 +69,8 @@ class CoxFit:
 
     def __post_init__(self) -> None:
         for name in ("coefficients", "information", "meat"):
-            object.__setattr__(self, name, frozen(getattr(self, name)))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, frozen(getattr(self, name)))
 
     @property
     def likelihood_ratio(self) -> Overall:
@@ -97,12 +94,14 @@ class CoxFit:
         Raises
         ------
         ConfigError
-            If ``kind`` is neither "model" nor "robust".
+            If ``kind`` is neither "model" nor "robust", or it is robust and ties are exact.
         """
         inverse = np.linalg.inv(self.information)
         if kind == "model":
             return inverse
         if kind == "robust":
+            if self.meat is None:
+                raise ConfigError("exact ties have no robust variance", do="use Efron's ties")
             return inverse @ self.meat @ inverse
         raise ConfigError(f"no variance estimator {kind!r}", exists=VARIANCES)
 
@@ -129,7 +128,7 @@ class CoxFit:
             contrast=label,
             n=self.n,
             level=level,
-            method=f"Cox model, ties after {self.ties}, log hazard ratio",
+            method=f"Cox model, ties {'exact' if self.ties == 'exact' else f'after {self.ties}'}, log hazard ratio",
             variance=variance,
             unit="log hazard ratio",
             estimand=estimand,
@@ -155,7 +154,8 @@ def cox(
     strata : shape (patient,)
         Codes of groups with a baseline hazard each.
     ties
-        "Efron" or "Breslow".
+        "Efron", "Breslow", or "exact": times are discrete, and those who have the event at one are a sample of those at
+        risk; the coefficient is then a log odds ratio.
 
     Raises
     ------
@@ -180,15 +180,14 @@ def cox(
     codes = np.zeros(len(time), dtype=int) if strata is None else strata
     scale = design.values.std(axis=0)
     x = (design.values - design.values.mean(axis=0)) / scale
-    risks = [_Risk(x[rows], time[rows], event[rows], ties) for rows in _groups(codes, event)]
+    risks = [RiskSets(x[rows], time[rows], event[rows], ties) for rows in _groups(codes, event)]
     beta, null, at = _maximise(risks, x.shape[1], design.names)
-    residuals = np.concatenate([risk.score_residuals(beta) for risk in risks])
     score = float(null.gradient @ np.linalg.solve(null.information, null.gradient))
     return CoxFit(
         names=design.names,
         coefficients=beta / scale,
         information=at.information * np.outer(scale, scale),
-        meat=(residuals.T @ residuals) * np.outer(scale, scale),
+        meat=None if ties == "exact" else sum(risk.meat(beta) for risk in risks) * np.outer(scale, scale),
         log_likelihood=at.value,
         log_likelihood_null=null.value,
         score=Overall(score, len(beta), float(chi2.sf(score, len(beta)))),
@@ -198,70 +197,14 @@ def cox(
     )
 
 
-class _Point(NamedTuple):
-    value: float
-    gradient: Float[np.ndarray, " column"]
-    information: Float[np.ndarray, "column column"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Risk:
-    """A stratum: its patients and how tied events are treated."""
-
-    x: Float[np.ndarray, "patient column"]
-    time: Float[np.ndarray, " patient"]
-    event: Bool[np.ndarray, " patient"]
-    ties: str
-
-    def sets(self) -> Iterator[tuple[np.ndarray, np.ndarray, Float[np.ndarray, " tie"]]]:
-        """Yield who is at risk, who has the event, and the shares c, at each distinct event time."""
-        for t in np.unique(self.time[self.event]):
-            tied = (self.time == t) & self.event
-            d = int(tied.sum())
-            yield self.time >= t, tied, np.arange(d) / d if self.ties == "Efron" else np.zeros(d)
-
-    def point(self, beta: Float[np.ndarray, " column"]) -> _Point:
-        """Return log partial likelihood, gradient and information."""
-        eta = self.x @ beta
-        w = np.exp(eta)
-        value, gradient, information = 0.0, np.zeros(len(beta)), np.zeros((len(beta), len(beta)))
-        for at_risk, tied, c in self.sets():
-            whole, part = self._sums(w, at_risk), self._sums(w, tied)
-            s0 = whole[0] - c * part[0]
-            mean = (whole[1] - c[:, None] * part[1]) / s0[:, None]
-            second = (whole[2] - c[:, None, None] * part[2]) / s0[:, None, None]
-            value += eta[tied].sum() - np.log(s0).sum()
-            gradient += self.x[tied].sum(axis=0) - mean.sum(axis=0)
-            information += (second - mean[:, :, None] * mean[:, None, :]).sum(axis=0)
-        return _Point(float(value), gradient, information)
-
-    def score_residuals(self, beta: Float[np.ndarray, " column"]) -> Float[np.ndarray, "patient column"]:
-        """Return each patient's share of the score."""
-        w, residual = np.exp(self.x @ beta), np.zeros_like(self.x)
-        for at_risk, tied, c in self.sets():
-            whole, part = self._sums(w, at_risk), self._sums(w, tied)
-            s0 = whole[0] - c * part[0]
-            mean = (whole[1] - c[:, None] * part[1]) / s0[:, None]
-            residual[tied] += self.x[tied] - mean.mean(axis=0)
-            # those who have the event leave the risk set by and by, as Efron has it
-            for rows, kept in ((at_risk & ~tied, np.ones(len(c))), (tied, 1 - c)):
-                pull = kept / s0
-                residual[rows] -= w[rows, None] * (self.x[rows] * pull.sum() - pull @ mean)
-        return residual
-
-    def _sums(self, w: Float[np.ndarray, " patient"], rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        x, own = self.x[rows], w[rows]
-        return float(own.sum()), own @ x, (x * own[:, None]).T @ x
-
-
 def _maximise(
-    risks: list[_Risk], columns: int, names: tuple[str, ...]
-) -> tuple[Float[np.ndarray, " column"], _Point, _Point]:
+    risks: list[RiskSets], columns: int, names: tuple[str, ...]
+) -> tuple[Float[np.ndarray, " column"], Point, Point]:
     """Return the maximum by Newton steps, halved until the likelihood rises; and the points at zero and there."""
 
-    def evaluate(beta: np.ndarray) -> _Point:
+    def evaluate(beta: np.ndarray) -> Point:
         parts = [risk.point(beta) for risk in risks]
-        return _Point(*(sum(column[1:], column[0]) for column in zip(*parts, strict=True)))
+        return Point(*(sum(column[1:], column[0]) for column in zip(*parts, strict=True)))
 
     beta = np.zeros(columns)
     null = at = evaluate(beta)
@@ -290,7 +233,7 @@ def _maximise(
     raise ConvergenceError(f"the Cox model did not converge in {_STEPS} steps", where=", ".join(names))
 
 
-def _require_maximum(beta: Float[np.ndarray, " column"], null: _Point, at: _Point, names: tuple[str, ...]) -> None:
+def _require_maximum(beta: Float[np.ndarray, " column"], null: Point, at: Point, names: tuple[str, ...]) -> None:
     """Refuse a likelihood that rises without end: the curvature fades as coefficients grow."""
     flat = np.linalg.eigvalsh(at.information)[0] < _FADED * np.linalg.eigvalsh(null.information)[0]
     if flat and np.abs(beta).max() > 1:
