@@ -1,7 +1,7 @@
-"""Analyses of one outcome a patient, continuous, binary or a count, each a plain function of one signature.
+"""Analyses of one outcome a patient by marginal means or within strata, each a plain function of one signature.
 
 Every analysis takes ``(record, *, covariates, level)`` and its own options, and returns an `Answer`. Which endpoints
-admit which is in `CONTINUOUS`, `BINARY` and `COUNT`.
+admit which is in `BINARY` and `COUNT`, and of continuous ones in `analyse_continuous.CONTINUOUS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,6 @@ from types import MappingProxyType
 import numpy as np
 
 from trialtwin.core.errors import ConfigError
-from trialtwin.core.estimate import Estimate
 from trialtwin.stats import binary
 from trialtwin.stats.aipw import aipw as fit_aipw
 from trialtwin.stats.armmodel import ArmModel
@@ -20,7 +19,6 @@ from trialtwin.stats.families import Binomial, Gaussian, Poisson
 from trialtwin.stats.gcomputation import NEGATIVE_BINOMIAL, Working
 from trialtwin.stats.gcomputation import gcomputation as fit_gcomputation
 from trialtwin.stats.marginal import MarginalMeans
-from trialtwin.trials.analyse import ANALYSES
 from trialtwin.trials.answer import Answer, Found, Summary, asked, exponentiated
 from trialtwin.trials.outcomes import SingleOutcome
 
@@ -39,79 +37,6 @@ WORKING: Mapping[str, Mapping[str, Working]] = MappingProxyType(
     }
 )
 _MEAN = {"continuous": "marginal mean", "binary": "marginal risk", "count": "marginal rate"}
-
-
-def unadjusted(record: SingleOutcome, *, variance: str = "model", level: float = 0.95) -> Answer:
-    """Compare means without covariates; with variance "Welch", each arm has its own.
-
-    Raises
-    ------
-    ConfigError, DataError, FitError
-        As for ``trials.analyse.unadjusted``.
-    """
-    return _kept(record, ANALYSES["unadjusted"](record.record(), variance=variance, level=level))
-
-
-def ancova(
-    record: SingleOutcome, *, covariates: Sequence[str] = (), variance: str = "model", level: float = 0.95
-) -> Answer:
-    """Compare means adjusted for covariates.
-
-    Raises
-    ------
-    ConfigError, DataError, FitError
-        As for ``trials.analyse.ancova``.
-    """
-    record.patients.columns(covariates)
-    found = ANALYSES["ancova"](record.record(), covariates=covariates, variance=variance, level=level)
-    return _kept(record, found)
-
-
-def procova(
-    record: SingleOutcome,
-    *,
-    covariates: Sequence[str] = (),
-    variance: str = "model",
-    interaction: bool = False,
-    interact_covariates: bool = False,
-    level: float = 0.95,
-) -> Answer:
-    """Compare means adjusted for the prognostic score and covariates.
-
-    Raises
-    ------
-    ConfigError, DataError, FitError
-        As for ``trials.analyse.procova``; and if the record has no score.
-    """
-    if record.score is None:
-        raise ConfigError("PROCOVA has no prognostic score", do="name its column as score, or use the method 'ancova'")
-    record.patients.columns(covariates)
-    found = ANALYSES["procova"](
-        record.record(),
-        score=record.score,
-        covariates=covariates,
-        variance=variance,
-        level=level,
-        interaction=interaction,
-        interact_covariates=interact_covariates,
-    )
-    return _kept(record, found)
-
-
-def dose_response(
-    record: SingleOutcome, *, covariates: Sequence[str] = (), variance: str = "model", level: float = 0.95
-) -> Answer:
-    """Estimate the slope of the mean over dose.
-
-    Raises
-    ------
-    ConfigError, DataError, FitError
-        As for ``trials.analyse.dose_response``.
-    """
-    record.patients.columns(covariates)
-    found = ANALYSES["dose_response"](record.record(), covariates=covariates, variance=variance, level=level)
-    at = asked(record.estimand, found[0].estimand.summary if found[0].estimand else "slope", record.visit)
-    return Answer(tuple(Found(one.model_copy(update={"estimand": at}), record.visit) for one in found))
 
 
 def gcomputation(
@@ -255,7 +180,12 @@ def miettinen_nurminen(
 
 
 def cmh(
-    record: SingleOutcome, *, strata: Sequence[str] = (), kind: str = "general association", level: float = 0.95
+    record: SingleOutcome,
+    *,
+    strata: Sequence[str] = (),
+    kind: str = "general association",
+    one_arm_strata: str = "refuse",
+    level: float = 0.95,
 ) -> Answer:
     """Test association of arm and response within strata, and estimate the common odds ratio of each pair.
 
@@ -267,6 +197,8 @@ def cmh(
         Names of factors.
     kind
         "general association", "row means" or "correlation", of the test over all arms.
+    one_arm_strata
+        "refuse", or "leave out" as SAS does: they say nothing.
     level
         Of the intervals.
 
@@ -282,7 +214,7 @@ def cmh(
     if kind not in CMH_KINDS:
         raise ConfigError(f"no CMH statistic {kind!r}", exists=CMH_KINDS)
     people = record.patients
-    groups = people.compared(strata)
+    groups = people.compared(strata, lone=one_arm_strata)
     tables = np.zeros((len(groups.names), len(people.arms), 2))
     np.add.at(tables, (groups.codes, people.arm, (record.value == 0).astype(int)), 1)
     test = cmh_test(tables, kind)
@@ -306,29 +238,10 @@ def cmh(
 
 type Analysis = Callable[..., Answer]
 
-CONTINUOUS: Mapping[str, Analysis] = MappingProxyType(
-    {
-        "unadjusted": unadjusted,
-        "ancova": ancova,
-        "procova": procova,
-        "dose_response": dose_response,
-        "aipw": aipw,
-        "gcomputation": gcomputation,
-    }
-)
 BINARY: Mapping[str, Analysis] = MappingProxyType(
     {"gcomputation": gcomputation, "aipw": aipw, "miettinen_nurminen": miettinen_nurminen, "cmh": cmh}
 )
 COUNT: Mapping[str, Analysis] = MappingProxyType({"gcomputation": gcomputation, "aipw": aipw})
-
-
-def _kept(record: SingleOutcome, found: Sequence[Estimate]) -> Answer:
-    """Return the contrasts that were asked for, with their question."""
-    people = record.patients
-    wanted = {people.label(i, j) for i, j in people.pairs()}
-    at = asked(record.estimand, "difference in means", record.visit)
-    kept = [one.model_copy(update={"estimand": at}) for one in found if one.contrast in wanted]
-    return Answer(tuple(Found(one, record.visit) for one in kept))
 
 
 def _working(record: SingleOutcome, name: str) -> Working:

@@ -4,6 +4,7 @@ Every analysis takes ``(record, *, covariates, level)`` and its own options, and
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -253,7 +254,20 @@ def _answer(
         "BIC": fit.bic,
         "Covariance parameters": len(fit.theta),
     }
+    facts |= _covariance(fit, record)
     return Answer(tuple(contrasts), tuple(means), tuple(tests), facts=facts)
+
+
+def _covariance(fit: RepeatedFit, record: RepeatedOutcome) -> dict[str, float]:
+    """Return SD of each visit and correlations of neighbours, of each group of the covariance."""
+    facts: dict[str, float] = {}
+    for group in fit.data.groups:
+        matrix = fit.visit_covariance(group, times=record.times)
+        sd, of = np.sqrt(np.diag(matrix)), f", {group}" if group else ""
+        facts |= {f"SD at {visit}{of}": float(s) for visit, s in zip(record.visits, sd, strict=True)}
+        for k, (one, two) in enumerate(pairwise(record.visits)):
+            facts[f"Correlation of {one} and {two}{of}"] = float(matrix[k, k + 1] / (sd[k] * sd[k + 1]))
+    return facts
 
 
 def _joint(

@@ -10,7 +10,8 @@ from types import MappingProxyType
 import numpy as np
 
 from trialtwin.core.errors import ConfigError
-from trialtwin.core.estimate import Estimate
+from trialtwin.core.estimate import Estimand, Estimate
+from trialtwin.stats.cox import CoxFit
 from trialtwin.stats.cox import cox as fit_cox
 from trialtwin.stats.logrank import LogRank, fleming_harrington
 from trialtwin.stats.logrank import log_rank as test_log_rank
@@ -19,6 +20,7 @@ from trialtwin.stats.modelmatrix import factor_columns, join
 from trialtwin.stats.survival import KaplanMeier, rmst_difference
 from trialtwin.stats.survival import kaplan_meier as fit_kaplan_meier
 from trialtwin.stats.wald import wald_estimate
+from trialtwin.trials.analyse_adjusted import adjusted_log_rank
 from trialtwin.trials.answer import Answer, Curve, Found, Summary, asked, exponentiated
 from trialtwin.trials.outcomes import SurvivalOutcome
 
@@ -71,7 +73,13 @@ def kaplan_meier(
 
 
 def log_rank(
-    record: SurvivalOutcome, *, strata: Sequence[str] = (), rho: float = 0.0, gamma: float = 0.0, level: float = 0.95
+    record: SurvivalOutcome,
+    *,
+    strata: Sequence[str] = (),
+    one_arm_strata: str = "refuse",
+    rho: float = 0.0,
+    gamma: float = 0.0,
+    level: float = 0.95,
 ) -> Answer:
     """Test whether arms differ in survival: all of them together, and each pair alone.
 
@@ -81,6 +89,8 @@ def log_rank(
         Times to an event.
     strata
         Names of factors within which arms are compared.
+    one_arm_strata
+        "refuse", or "leave out" as R and SAS do: they say nothing.
     rho, gamma
         Exponents of Fleming and Harrington's weights; all events alike if both are 0.
     level
@@ -96,7 +106,7 @@ def log_rank(
     del level
     people = record.patients
     weighting = fleming_harrington(rho, gamma)
-    groups = people.compared(strata)
+    groups = people.compared(strata, lone=one_arm_strata)
     words = (f", {weighting.name} weights" if rho or gamma else "") + (f", strata {', '.join(strata)}" * bool(strata))
     overall = test_log_rank(
         record.time, record.event, people.arm, weighting=weighting, strata=groups.codes if strata else None
@@ -108,7 +118,7 @@ def log_rank(
         found.append(replace(found[0], contrast=arm, statistics=seen, method=f"log-rank{words}"))
     for reference, treated in people.pairs() if len(people.arms) > 2 else ():
         two, rows = people.pair(reference, treated)
-        codes = two.compared(strata).codes if strata else None
+        codes = two.compared(strata, lone=one_arm_strata).codes if strata else None
         one = test_log_rank(record.time[rows], record.event[rows], two.arm, weighting=weighting, strata=codes)
         label = people.label(reference, treated)
         found.append(_test(record, label, f"log-rank χ², these two arms{words}", len(two), one))
@@ -167,6 +177,7 @@ def cox(
     *,
     covariates: Sequence[str] = (),
     strata: Sequence[str] = (),
+    one_arm_strata: str = "refuse",
     ties: str = "Efron",
     variance: str = "model",
     level: float = 0.95,
@@ -181,6 +192,8 @@ def cox(
         Names of covariates and factors; the hazard ratio is then conditional on them.
     strata
         Names of factors with a baseline hazard in each stratum.
+    one_arm_strata
+        "refuse", or "leave out" as R and SAS do: they say nothing.
     ties, variance
         "Efron" or "Breslow"; "model" or "robust".
     level
@@ -198,7 +211,7 @@ def cox(
     people = record.patients
     columns = people.columns(covariates)
     arms = factor_columns("arm", people.arms, people.arm)
-    codes = people.compared(strata).codes if strata else None
+    codes = people.compared(strata, lone=one_arm_strata).codes if strata else None
     fit = fit_cox(arms if columns is None else join(arms, columns), record.time, record.event, strata=codes, ties=ties)
     words = (f" with {', '.join(covariates)}" if covariates else "") + (f", strata {', '.join(strata)}" * bool(strata))
     summary = "conditional hazard ratio" if covariates else "hazard ratio"
@@ -212,14 +225,7 @@ def cox(
         one = exponentiated(log, contrast=f"{label} (hazard ratio)", summary=summary)
         method = one.method.replace("Cox model", f"Cox model{words}", 1)
         found.append(Found(one.model_copy(update={"method": method})))
-    test = fit.likelihood_ratio
-    overall = Summary(
-        contrast="all coefficients",
-        statistics={"n": fit.n, "events": fit.events, "statistic": test.statistic, "df": test.df, "p": test.p},
-        method=f"Cox model{words}, ties after {ties}, likelihood ratio",
-        variance="likelihood",
-        estimand=at,
-    )
+    overall = _overall(fit, f"Cox model{words}, ties after {ties}, likelihood ratio", at)
     facts: dict[str, float | str] = {"Log partial likelihood": fit.log_likelihood, "Events": fit.events}
     return Answer(tuple(found), summaries=(overall,), facts=facts)
 
@@ -280,7 +286,14 @@ def rmst(
 type Analysis = Callable[..., Answer]
 
 SURVIVAL: Mapping[str, Analysis] = MappingProxyType(
-    {"kaplan_meier": kaplan_meier, "log_rank": log_rank, "max_combo": max_combo, "cox": cox, "rmst": rmst}
+    {
+        "kaplan_meier": kaplan_meier,
+        "log_rank": log_rank,
+        "max_combo": max_combo,
+        "cox": cox,
+        "adjusted_log_rank": adjusted_log_rank,
+        "rmst": rmst,
+    }
 )
 
 
@@ -306,6 +319,17 @@ def _test(record: SurvivalOutcome, contrast: str, method: str, n: int, test: Log
         method=method,
         variance="hypergeometric",
         estimand=asked(record.estimand, "difference in survival curves"),
+    )
+
+
+def _overall(fit: CoxFit, method: str, estimand: Estimand) -> Summary:
+    test = fit.likelihood_ratio
+    return Summary(
+        contrast="all coefficients",
+        statistics={"n": fit.n, "events": fit.events, "statistic": test.statistic, "df": test.df, "p": test.p},
+        method=method,
+        variance="likelihood",
+        estimand=estimand,
     )
 
 

@@ -14,6 +14,8 @@ from trialtwin.stats.modelmatrix import ModelMatrix, continuous_columns, factor_
 from trialtwin.stats.randomisation import SCHEMES, Randomisation
 from trialtwin.trials.record import Factor, first_few, name_subjects, require_codes
 
+LONE = ("refuse", "leave out")
+
 
 class Strata(NamedTuple):
     """Joint strata of some factors: names of those that occur, and each patient's position in them."""
@@ -209,29 +211,36 @@ class Patients:
         found, codes = np.unique(np.array(labels), return_inverse=True)
         return Strata(tuple(str(name) for name in found), codes)
 
-    def compared(self, names: Sequence[str], *, all_arms: bool = False) -> Strata:
+    def compared(self, names: Sequence[str], *, all_arms: bool = False, lone: str = "refuse") -> Strata:
         """Return joint strata after a look that arms can be compared within each.
+
+        With ``lone`` "leave out" a stratum of one arm is let pass: tests within strata learn nothing from it.
 
         Raises
         ------
         MismatchError
             If there is no such factor.
+        ConfigError
+            If ``lone`` is neither "refuse" nor "leave out".
         DataError
             If a stratum holds one arm only, or with ``all_arms`` lacks an arm.
         """
+        if lone not in LONE:
+            raise ConfigError(f"no way {lone!r} to treat strata of one arm", exists=LONE)
         strata = self.joint(names)
         counts = np.zeros((len(strata.names), len(self.arms)), dtype=int)
         np.add.at(counts, (strata.codes, self.arm), 1)
         needed = len(self.arms) if all_arms else 2
         short = np.flatnonzero((counts > 0).sum(axis=1) < needed)
-        if len(short):
+        if len(short) and lone == "refuse":
             k = int(short[0])
             held = ", ".join(f"{arm} {n}" for arm, n in zip(self.arms, counts[k], strict=True))
             what = "lack an arm" if all_arms else "hold one arm only"
             raise DataError(
                 f"{len(short)} of {len(strata.names)} strata {what}: nothing can be compared there",
                 where=f"stratum {strata.names[k]} ({held})",
-                do="pool strata (a column with coarser levels), or leave a factor out of the strata",
+                do="pool strata (a column with coarser levels), or leave a factor out of the strata; where a test can"
+                " do without them: one_arm_strata = 'leave out'",
             )
         return strata
 

@@ -47,6 +47,9 @@ def test_independent_continuous(analyse: Analyse) -> None:
     fit = sm.OLS(rows["CHG"].to_numpy(), designed(rows)).fit()
     for stat, expected in (("estimate", fit.params[1]), ("se", fit.bse[1]), ("p", fit.pvalues[1]), ("n", len(rows))):
         assert value(done, "main", "Active − Placebo", stat) == pytest.approx(expected, rel=1e-8)
+    at_means = designed(rows).mean(axis=0)
+    at_means[[1, 3]] = 0.0, 0.5  # SAS's margins: both regions alike
+    assert value(done, "main", "Placebo", "estimate") == pytest.approx(float(at_means @ fit.params), rel=1e-8)
     assert value(done, "robust", "Active − Placebo", "se") == pytest.approx(fit.HC3_se[1], rel=1e-8)
     assert value(done, "score", "Active − Placebo", "se") < value(done, "main", "Active − Placebo", "se")
     written = orjson.loads((done.folder / "ard.json").read_bytes())
@@ -157,6 +160,7 @@ def test_independent_time_to_event(analyse: Analyse) -> None:
             analysis("main", "log_rank", primary=True, strata=["REGION"]),
             analysis("curves", "kaplan_meier", at=[90]),
             analysis("cox", "cox", covariates=["AGE"]),
+            analysis("adjusted", "adjusted_log_rank", covariates=["AGE", "REGION"]),
             analysis("means", "rmst", horizon=150),
             analysis("combo", "max_combo"),
         ],

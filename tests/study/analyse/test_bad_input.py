@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from small_trial import page, repeated, tables
+from small_trial import page, repeated, tables, value
 
 from trialtwin.core.errors import ConfigError, DataError, FitError, MismatchError, TrialTwinError
 from trialtwin.study.analyse.run import Finished
@@ -99,6 +99,18 @@ def test_a_stratum_with_one_arm_only_is_refused(analyse: Analyse, method: str) -
     )
     with pytest.raises(DataError, match="hold one arm only"):
         analyse(content, **changed("adsl", NORTH.alias("REGION")))
+
+
+def test_strata_of_one_arm_are_left_out_where_asked(analyse: Analyse) -> None:
+    lone = pl.when(pl.col("USUBJID") == "S000").then(pl.lit("Isle")).otherwise(pl.col("REGION")).alias("REGION")
+    endpoint = {"id": "total", "kind": "time to event", "parameter": "DEATH", "records": "adtte"}
+    main = {"id": "main", "primary": True, "endpoint": "total", "method": "log_rank", "strata": ["REGION"]}
+    left = page(randomisation={}, endpoints=[endpoint], analyses=[main | {"one_arm_strata": "leave out"}])
+    done = analyse(left, **changed("adsl", lone))
+    only = tables()["adtte"].filter(pl.col("USUBJID") != "S000")
+    without = analyse(page(randomisation={}, endpoints=[endpoint], analyses=[main]), adtte=only)
+    label = "Active − Placebo"
+    assert value(done, "main", label, "statistic") == pytest.approx(value(without, "main", label, "statistic"))
 
 
 def test_two_records_of_a_visit_are_refused(analyse: Analyse) -> None:

@@ -137,7 +137,7 @@ def _multiplicity(spec: AnalyseSpec, tested: list[Tested], evidence: Evidence) -
             test.hypothesis.name,
             test.hypothesis.analysis,
             test.where,
-            test.hypothesis.visit,
+            test.visit,
             test.p,
             test.adjusted,
             "yes" if test.adjusted <= alpha else "no",

@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from trialtwin.trials.analyse_marginal import BINARY, CONTINUOUS, COUNT
+from trialtwin.trials.analyse_continuous import CONTINUOUS
+from trialtwin.trials.analyse_marginal import BINARY, COUNT
 from trialtwin.trials.analyse_repeated import REPEATED
 from trialtwin.trials.analyse_survival import SURVIVAL
 from trialtwin.trials.answer import Answer
@@ -37,6 +38,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "log_rank": "Log-rank",
         "max_combo": "MaxCombo",
         "cox": "Cox model",
+        "adjusted_log_rank": "Covariate-adjusted log-rank",
         "rmst": "Restricted mean survival time",
     }
 )

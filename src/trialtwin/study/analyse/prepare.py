@@ -161,7 +161,7 @@ def _after(spec: AnalyseSpec, endpoint: EndpointSpec, people: _Population, rows:
         if not endpoint.day:
             raise DataError("dates of intercurrent events need study days of the records", do="name the column as day")
         own = _grid(endpoint, people, rows, endpoint.day, spec.data.subject)
-        day = np.where(np.isnan(own), nominal_days(endpoint, rows), own)
+        day = _visit_days(own, nominal_days(endpoint, rows))
         for k, event in enumerate(dated):
             when = _days(spec, people, event)
             later = day > when[:, None]
@@ -170,6 +170,17 @@ def _after(spec: AnalyseSpec, endpoint: EndpointSpec, people: _Population, rows:
             first, which = np.where(sooner, place, first), np.where(sooner, k, which)
     names = tuple(dated[k].event if k >= 0 else "" for k in which)
     return _After(first, names, tuple(dated[k].strategy if k >= 0 else None for k in which))
+
+
+def _visit_days(
+    own: Float[np.ndarray, "patient visit"], nominal: Float[np.ndarray, " visit"]
+) -> Float[np.ndarray, "patient visit"]:
+    """Return the day of each visit: the patient's own; of a missed one the nominal day, but after the visit before."""
+    day = np.where(np.isnan(own), nominal, own)
+    for k in range(1, day.shape[1]):
+        missed = np.isnan(own[:, k]) & (day[:, k] <= day[:, k - 1])
+        day[missed, k] = day[missed, k - 1] + 0.5
+    return day
 
 
 def _days(spec: AnalyseSpec, people: _Population, event: EventSpec) -> Float[np.ndarray, " patient"]:

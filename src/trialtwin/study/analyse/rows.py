@@ -50,6 +50,7 @@ class Tested:
 
     hypothesis: HypothesisSpec
     where: str
+    visit: str
     p: float
     adjusted: float
 
@@ -58,16 +59,13 @@ def ard_rows(analysed: list[Analysed], tested: list[Tested]) -> list[dict[str, s
     """Return one row a statistic: contrasts, means of arms, tests and descriptions, adjusted p-values."""
     rows: list[dict[str, str | float]] = []
     for one in analysed:
-        estimates = result_rows([*one.results(one.answer.contrasts), *one.results(one.answer.means)])
+        estimates = result_rows(one.results(one.answer.contrasts)) + _mean_rows(one)
         own = [*estimates, *(row for summary in one.answer.summaries for row in _summary_rows(one, summary))]
         rows += [row | {"randomisation": one.scheme} for row in own]
     for test in tested:
-        match = next(
-            row for row in rows if row["analysis"] == test.hypothesis.analysis and row["contrast"] == test.where
-        )
-        rows.append(
-            match | {"visit": test.hypothesis.visit or match["visit"], "stat": "adjusted p", "value": test.adjusted}
-        )
+        key = (test.hypothesis.analysis, test.where, test.visit)
+        match = next(row for row in rows if (row["analysis"], row["contrast"], row["visit"]) == key)
+        rows.append(match | {"stat": "adjusted p", "value": test.adjusted})
     return rows
 
 
@@ -124,11 +122,11 @@ def test_hypotheses(spec: AnalyseSpec, analysed: list[Analysed]) -> list[Tested]
     if plan is None:
         return []
     found = [_p_value(one, next(a for a in analysed if a.spec.id == one.analysis)) for one in plan.hypotheses]
-    p = np.array([value for _, value in found])
+    p = np.array([value for _, _, value in found])
     adjusted = _adjust(plan, p)
     return [
-        Tested(hypothesis, where, float(raw), float(value))
-        for hypothesis, (where, _), raw, value in zip(plan.hypotheses, found, p, adjusted, strict=True)
+        Tested(hypothesis, where, visit, raw, float(value))
+        for hypothesis, (where, visit, raw), value in zip(plan.hypotheses, found, adjusted, strict=True)
     ]
 
 
@@ -149,8 +147,8 @@ def _adjust(plan: MultiplicitySpec, p: np.ndarray) -> np.ndarray:
     return Graph(names, weights, transitions).adjusted_p(p)
 
 
-def _p_value(hypothesis: HypothesisSpec, one: Analysed) -> tuple[str, float]:
-    """Return the contrast of a hypothesis and its p-value."""
+def _p_value(hypothesis: HypothesisSpec, one: Analysed) -> tuple[str, str, float]:
+    """Return the contrast of a hypothesis, its visit and its p-value."""
     choices = [(e.contrast, visit, e.p) for e, visit in one.answer.contrasts]
     choices += [(s.contrast, s.visit, s.statistics["p"]) for s in one.answer.summaries if "p" in s.statistics]
     wanted = hypothesis.contrast.replace(" - ", " − ")
@@ -162,7 +160,15 @@ def _p_value(hypothesis: HypothesisSpec, one: Analysed) -> tuple[str, float]:
             exists=[f"contrast = {c[0]!r}" + (f", visit = {c[1]!r}" if c[1] else "") for c in choices],
             do="name the contrast, and the visit where there are several",
         )
-    return match[0][0], match[0][2]
+    return match[0]
+
+
+def _mean_rows(one: Analysed) -> list[dict[str, str | float]]:
+    """Return rows of the arms' means; only a mean that could be zero is tested against it, as in SAS."""
+    rows = result_rows(one.results(one.answer.means))
+    if one.endpoint.spec.kind in ("continuous", "repeated"):
+        return rows
+    return [row for row in rows if row["stat"] not in ("statistic", "p")]
 
 
 def _summary_rows(one: Analysed, summary: Summary) -> list[dict[str, str | float]]:

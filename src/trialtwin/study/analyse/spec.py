@@ -189,6 +189,7 @@ class AnalysisSpec(Part):
     covariates: tuple[Name, ...] | None = None
     by_visit: tuple[Name, ...] | None = Field(default=None, description="covariates whose effect differs by visit")
     strata: tuple[Name, ...] | None = None
+    one_arm_strata: Literal["refuse", "leave out"] | None = None
     variance: str | None = None
     df: str | None = None
     covariance: str | None = None
