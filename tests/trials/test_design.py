@@ -16,6 +16,7 @@ BASE: dict[str, Any] = {
     "arms": [{"name": "A"}, {"name": "B", "share": 2}],
     "endpoint": {"name": "change", "unit": "points"},
 }
+BINARY, COUNT, TIMES = ({"endpoint": {"name": "x", "kind": kind}} for kind in ("binary", "count", "time to event"))
 STOP: dict[str, Any] = {"event": "stop", "does": "stop", "chance": {"B": 0.1}, "strategy": "hypothetical"}
 
 
@@ -35,7 +36,7 @@ def test_the_estimand_says_how_each_event_is_handled() -> None:
     events = [STOP, {"event": "death", "does": "death", "chance": {"A": 0.1}, "strategy": "composite", "value": 9.0}]
     question = Design(**BASE, intercurrent=events).estimand()
     assert [one.strategy for one in question.intercurrent_events] == ["hypothetical", "composite variable"]
-    assert question.intercurrent_events[1].note == "a change of 9 points is assigned"
+    assert question.intercurrent_events[1].note == "9 points is assigned"
     assert question.treatment == "B against A"
 
 
@@ -60,6 +61,14 @@ def test_the_estimand_says_how_each_event_is_handled() -> None:
         ({"intercurrent": [STOP | {"effect": 1.0}]}, "effect and onset are for rescue"),
         ({"intercurrent": [STOP | {"does": "rescue"}]}, "rescue that adds no effect"),
         ({"intercurrent": [STOP | {"does": "death", "strategy": "treatment policy"}]}, "no values after death"),
+        ({"endpoint": {"name": "x", "kind": "responder"}}, "needs the threshold"),
+        ({"endpoint": {"name": "x", "threshold": 1.0}}, "a continuous endpoint has no threshold"),
+        ({"endpoint": {"name": "x", "kind": "count", "events": 9}}, "not analysed at a number of events"),
+        (COUNT | {"intercurrent": [STOP | {"strategy": "composite"}]}, "no number of events to assign"),
+        (COUNT | {"randomisation": {"strata": {"cuts": [1.0]}}}, "has no baseline value"),
+        (TIMES | {"intercurrent": [STOP | {"strategy": "while on treatment"}]}, "before the event; use 'hypothetical'"),
+        (TIMES | {"intercurrent": [STOP | {"strategy": "composite", "value": 1.0}]}, "leave value out"),
+        (BINARY | {"intercurrent": [STOP | {"strategy": "composite", "value": 0.5}]}, "give a value of 0 or 1"),
         ({"randomisation": {"strata": {"cuts": [2.0, 1.0]}}}, "cuts must rise"),
         ({"randomisation": {"scheme": "simple", "strata": {"cuts": [1.0]}}}, "simple randomisation has no strata"),
         ({"alpha": 0.0}, "greater than 0"),

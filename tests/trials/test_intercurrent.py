@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from trialtwin.trials.design import Design
+from trialtwin.trials.enrol import Truth
 from trialtwin.trials.intercurrent import analysed, follow
 from trialtwin.trials.operating import Cell, Characteristic, operating_characteristics
-from trialtwin.trials.simulate import Truth, simulate
+from trialtwin.trials.simulate import simulate
 from trialtwin.trials.truth import true_value
 from trialtwin.trials.virtual_population import Normal
 

@@ -9,7 +9,8 @@ from trialtwin.core.errors import ConfigError, DataError
 from trialtwin.core.trajectories import Trajectories
 from trialtwin.core.variables import Variable
 from trialtwin.trials.design import Design
-from trialtwin.trials.simulate import Truth, simulate
+from trialtwin.trials.enrol import Truth
+from trialtwin.trials.simulate import simulate
 from trialtwin.trials.virtual_population import Forecast, Normal, of_forecast
 
 MEAN = np.array([20.0, 21.0, 23.0])

@@ -46,14 +46,58 @@ class ArmDesign(Part):
 
 
 class EndpointDesign(Part):
-    """What is compared between arms: the change from baseline at the last visit."""
+    """What is compared between arms.
+
+    "continuous": the change from baseline at the last visit, by the difference in means. "responder": a change beyond
+    ``threshold``; "binary": a response at the last visit; both by the risk difference. "count": events up to the last
+    visit, by the log rate ratio. "time to event": the first event, by the log hazard ratio, at the last visit of the
+    last patient or as soon as ``events`` have happened.
+    """
 
     name: Name
     unit: str = ""
     better: Literal["lower", "higher"] = "higher"
+    kind: Literal["continuous", "responder", "binary", "count", "time to event"] = "continuous"
+    threshold: float | None = Field(default=None, description="of a responder: the least change that counts")
+    events: Annotated[int, Field(ge=4)] | None = Field(default=None, description="at which times are analysed")
     paramcd: Annotated[str, Field(pattern="^[A-Z][A-Z0-9]{0,7}$")] = Field(
         default="ENDPOINT", description="parameter code in ADaM data sets"
     )
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is made of values that are measured at visits."""
+        return self.kind in ("continuous", "responder")
+
+    @property
+    def summary(self) -> str:
+        """The population-level summary, on the scale of estimates."""
+        return {
+            "continuous": "difference in means",
+            "responder": "risk difference",
+            "binary": "risk difference",
+            "count": "log rate ratio",
+            "time to event": "log hazard ratio",
+        }[self.kind]
+
+    def variable(self, last: float) -> str:
+        """Return what is measured of each patient, and when, in words."""
+        if self.kind == "time to event":
+            return f"time to {self.name}"
+        threshold = "" if self.threshold is None else f" of {self.threshold:g} {self.unit}".rstrip() + " or better"
+        return f"{self.name}{threshold} {'up to' if self.kind == 'count' else 'at'} day {last:g}"
+
+    @model_validator(mode="after")
+    def _whole(self) -> "EndpointDesign":
+        if (self.kind == "responder") != (self.threshold is not None):
+            raise ValueError(
+                "a responder needs the threshold of a change that counts"
+                if self.threshold is None
+                else f"a {self.kind} endpoint has no threshold; leave it out, or use 'responder'"
+            )
+        if self.events is not None and self.kind != "time to event":
+            raise ValueError(f"a {self.kind} endpoint is not analysed at a number of events; leave events out")
+        return self
 
 
 class Strata(Part):
@@ -118,9 +162,10 @@ class Intercurrent(Part):
     strategy
         As in ICH E9(R1).
     value
-        Change from baseline that a composite strategy assigns.
+        What a composite strategy assigns: a change from baseline, or a response of 0 or 1; none for a time to an event,
+        where the intercurrent event counts as the event.
     effect, onset
-        What rescue adds to the value, and after how many days all of it.
+        What rescue adds to the value, the log odds, the log rate or the log hazard, and after how many days all of it.
     """
 
     event: Name
@@ -141,12 +186,8 @@ class Intercurrent(Part):
             )
         if self.does == "death" and self.strategy == "treatment policy":
             raise ValueError("there are no values after death for a treatment policy to use; use 'composite'")
-        if (self.strategy == "composite") != (self.value is not None):
-            raise ValueError(
-                "a composite strategy assigns a change: give its value"
-                if self.value is None
-                else f"{self.strategy} assigns no value; leave value out, or use 'composite'"
-            )
+        if self.value is not None and self.strategy != "composite":
+            raise ValueError(f"{self.strategy} assigns no value; leave value out, or use 'composite'")
         if self.does == "rescue" and self.effect == 0:
             raise ValueError("rescue that adds no effect; give effect, in the endpoint's unit")
         if self.does != "rescue" and (self.effect or self.onset):
@@ -155,7 +196,7 @@ class Intercurrent(Part):
 
 
 class Design(Part):
-    """A randomised trial with one continuous endpoint, the change from baseline at the last visit.
+    """A randomised trial with one endpoint.
 
     The first arm is the control. Each intercurrent event is handled by the strategy that it comes with.
 
@@ -229,9 +270,9 @@ class Design(Part):
         return Estimand(
             treatment=" against ".join((*self.names[1:], self.names[0])),
             population="all randomised",
-            variable=f"{self.endpoint.name} at day {self.visits[-1]:g}",
+            variable=self.endpoint.variable(self.visits[-1]),
             intercurrent_events=tuple(_words(one, self.endpoint.unit) for one in self.intercurrent),
-            summary="difference in means",
+            summary=self.endpoint.summary,
         )
 
     @model_validator(mode="before")
@@ -262,6 +303,11 @@ class Design(Part):
             raise ValueError(f"a block of {self.block} cannot hold shares that add up to {round_}")
         if len(set(self.event_names)) != len(self.event_names):
             raise ValueError(f"intercurrent events repeat: {', '.join(self.event_names)}")
+        for one in self.intercurrent:
+            _require_strategy(one, self.endpoint)
+        strata = self.randomisation.strata
+        if strata is not None and strata.of == "baseline" and not self.endpoint.measured:
+            raise ValueError(f"a {self.endpoint.kind} endpoint has no baseline value; make strata of 'score'")
         for what, chances in (("dropout", self.leaving.dropout), *((e.event, e.chance) for e in self.intercurrent)):
             unknown = set(chances) - set(self.names)
             if unknown:
@@ -269,8 +315,25 @@ class Design(Part):
         return self
 
 
+def _require_strategy(one: Intercurrent, endpoint: EndpointDesign) -> None:
+    """Refuse a strategy that has no meaning for the endpoint."""
+    kind, what = endpoint.kind, f"{one.event!r}: {one.strategy} "
+    if one.strategy == "while on treatment" and kind in ("binary", "time to event"):
+        raise ValueError(f"{what}has no value of a {kind} endpoint before the event; use 'hypothetical' or 'composite'")
+    if one.strategy == "composite" and kind == "count":
+        raise ValueError(f"{what}has no number of events to assign; use 'while on treatment' or 'hypothetical'")
+    if one.strategy == "composite" and kind == "time to event" and one.value is not None:
+        raise ValueError(f"{what}makes the event one of the endpoint's: leave value out")
+    if one.strategy == "composite" and endpoint.measured and one.value is None:
+        raise ValueError(f"{what}assigns a change: give its value")
+    if one.strategy == "composite" and kind == "binary" and one.value not in (0, 1):
+        raise ValueError(f"{what}assigns a response: give a value of 0 or 1")
+    if one.onset and kind in ("count", "time to event"):
+        raise ValueError(f"{one.event!r}: rescue acts on a {kind} endpoint at once; leave onset out")
+
+
 def _words(one: Intercurrent, unit: str) -> IntercurrentEvent:
-    note = "" if one.value is None else f"a change of {one.value:g}{f' {unit}' if unit else ''} is assigned"
+    note = "" if one.value is None else f"{one.value:g}{f' {unit}' if unit else ''} is assigned"
     strategy = Strategy.COMPOSITE if one.strategy == "composite" else Strategy(one.strategy)
     return IntercurrentEvent(event=one.event, strategy=strategy, note=note)
 

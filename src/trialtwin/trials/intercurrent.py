@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from trialtwin.trials.design import Design
+from trialtwin.trials.enrol import hazards
 from trialtwin.trials.virtual_population import AbstractPopulation
 
 POLICY, HYPOTHETICAL, COMPOSITE, WHILE = "treatment policy", "hypothetical", "composite", "while on treatment"
@@ -56,7 +57,8 @@ def follow(
         Events that can happen; all if not given.
     """
     days, n = np.array(design.visits), len(arm)
-    hazards = _hazards(design) if only is None else _hazards(design) * only[:, None]
+    chances = [hazards(one.chance, design) for one in design.intercurrent]
+    every = np.reshape(chances, (len(chances), len(design.arms))) * (1.0 if only is None else only[:, None])
     deadly = np.array([one.does == "death" for one in design.intercurrent], dtype=bool)
     gamma = np.array([one.by_state for one in design.intercurrent])
     mean, spread = population.average(), np.maximum(population.spread(), 1e-12)
@@ -65,7 +67,7 @@ def follow(
     used = np.zeros_like(events)
     for v in range(1, len(days)):
         z = worse * (values[:, v - 1] - mean[v - 1]) / spread[v - 1]
-        rate = hazards[:, arm].T * np.exp(gamma * np.where(np.isfinite(z), z, 0.0)[:, None])
+        rate = every[:, arm].T * np.exp(gamma * np.where(np.isfinite(z), z, 0.0)[:, None])
         spent = used + rate * (days[v] - days[v - 1])
         comes = np.isinf(events) & (spent > waits)
         day = days[v - 1] + (waits - used) / np.where(comes, rate, 1.0)
@@ -73,7 +75,7 @@ def follow(
         # the dead have no further events
         died = death(design, events)
         events = np.where((events > died[:, None]) & ~deadly, np.inf, events)
-        now = values[:, v] + effect * _exposure(design, days[v], events) + _rescue(design, days[v], events)
+        now = values[:, v] + effect * exposed_share(design, days[v], events) + rescue_effect(design, days[v], events)
         values[:, v] = np.where(died < days[v], np.nan, now)
     return Course(values, events)
 
@@ -104,25 +106,26 @@ def death(design: Design, events: Float[np.ndarray, "patient event"]) -> Float[n
     return np.asarray(events[:, deadly].min(axis=1, initial=np.inf))
 
 
+def responded(design: Design, change: Float[np.ndarray, " patient"]) -> Float[np.ndarray, " patient"]:
+    """Return 1 for a change at least as good as the threshold, 0 for another, NaN for none."""
+    threshold = design.endpoint.threshold or 0.0
+    good = change <= threshold if design.endpoint.better == "lower" else change >= threshold
+    return np.where(np.isfinite(change), good.astype(float), np.nan)
+
+
 def hypothetical(design: Design) -> Bool[np.ndarray, " event"]:
     """Tell which events the estimand asks to think away."""
     return np.array([one.strategy == HYPOTHETICAL for one in design.intercurrent], dtype=bool)
 
 
-def _hazards(design: Design) -> Float[np.ndarray, "event arm"]:
-    """Return hazards a day, from chances by the last visit."""
-    chance = [[one.chance.get(name, 0.0) for name in design.names] for one in design.intercurrent]
-    return -np.log1p(-np.reshape(chance, (len(chance), len(design.names)))) / design.visits[-1]
-
-
-def _exposure(design: Design, day: float, events: Float[np.ndarray, "patient event"]) -> np.ndarray:
+def exposed_share(design: Design, day: float, events: Float[np.ndarray, "patient event"]) -> np.ndarray:
     """Return the share of the full effect: it builds up to the last visit, or to a stop and wears off."""
     stops = [k for k, one in enumerate(design.intercurrent) if one.does == "stop"]
     stop = events[:, stops].min(axis=1, initial=np.inf)
     return np.maximum(np.minimum(day, stop) - np.maximum(day - stop, 0.0), 0.0) / design.visits[-1]
 
 
-def _rescue(design: Design, day: float, events: Float[np.ndarray, "patient event"]) -> np.ndarray:
+def rescue_effect(design: Design, day: float, events: Float[np.ndarray, "patient event"]) -> np.ndarray:
     """Return what rescue medication adds to the value."""
     total = np.zeros(len(events))
     for k, one in enumerate(design.intercurrent):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -27,8 +28,9 @@ from trialtwin import __version__
 from trialtwin.core.errors import ConfigError
 from trialtwin.engine.executor import run_pieces
 from trialtwin.trials.design import Design
+from trialtwin.trials.enrol import Truth
 from trialtwin.trials.methods import find_method
-from trialtwin.trials.simulate import Truth, simulate
+from trialtwin.trials.simulate import simulate
 from trialtwin.trials.truth import TrueValue, true_value
 from trialtwin.trials.virtual_population import AbstractPopulation
 
@@ -58,22 +60,26 @@ class Found(NamedTuple):
 class Characteristic:
     """A row of operating characteristics; every rate and mean with its Monte-Carlo standard error.
 
-    ``truth`` is what the estimand asks for, ``truth_se`` its own Monte-Carlo error, 0 where it is exact; ``completers``
-    the mean share of patients whose endpoint is known.
+    ``null`` tells whether there is no effect. ``truth`` is what the estimand asks for on the scale of ``summary``,
+    ``truth_se`` its own Monte-Carlo error, 0 where it is exact; these, bias and coverage are ``None`` where the method
+    has no number that is agreed on: a test, or a hazard ratio given a score. ``completers`` is the mean share of
+    patients whose endpoint is known.
     """
 
     cell: str
     method: str
-    truth: float
-    truth_se: float
+    summary: str
+    null: bool
+    truth: float | None
+    truth_se: float | None
     trials: int
     failed: int
     rejected: float
     rejected_se: float
-    bias: float
-    bias_se: float
-    coverage: float
-    coverage_se: float
+    bias: float | None
+    bias_se: float | None
+    coverage: float | None
+    coverage_se: float | None
     empirical_se: float
     empirical_se_se: float
     model_se: float
@@ -156,16 +162,16 @@ def _require(cells: Sequence[Cell], methods: Sequence[str], trials: int) -> None
         raise ConfigError(f"{len(cells)} cells, {len(methods)} methods, {trials} trials: there is nothing to simulate")
     if len({cell.name for cell in cells}) != len(cells):
         raise ConfigError("two cells have one name", exists=[cell.name for cell in cells], do="name each once")
-    for name in methods:
-        find_method(name)
+    for name, cell in product(methods, cells):
+        find_method(name, cell.design.endpoint.kind)
 
 
 def analyse_chunk(cell: Cell, place: int, methods: tuple[str, ...], chunk: range, seed: int) -> bytes:
     """Simulate some trials of a cell and analyse them by every method; returns an array as NumPy writes it."""
     trials = simulate(cell.design, cell.population, cell.truth, trials=chunk, seed=seed, cell=place)
-    found = [find_method(name)(trials, cell.design, 1) for name in methods]
+    found = [find_method(name, cell.design.endpoint.kind).analyse(trials, cell.design, 1) for name in methods]
     value, se, df = (np.stack(column) for column in zip(*found, strict=True))
-    measured = np.broadcast_to(np.isfinite(trials.change).mean(axis=1), value.shape)
+    measured = np.broadcast_to(np.isfinite(trials.outcome).mean(axis=1), value.shape)
     file = BytesIO()
     np.save(file, np.stack([value, se, df, measured]), allow_pickle=False)
     return file.getvalue()
@@ -190,32 +196,40 @@ def _summarise(cell: Cell, method: str, found: Found, m: int, true: TrueValue) -
     """Return a row of operating characteristics."""
     value, se, df = found.value[m], found.se[m], found.df[m]
     good = np.isfinite(value) & np.isfinite(se)
-    value, se, df, truth = value[good], se[good], df[good], true.value
+    value, se, df = value[good], se[good], df[good]
     n = len(value)
     if n < 2:
         raise ConfigError(
             f"{method!r} could analyse {n} of {len(good)} trials of {cell.name!r}",
             do="look at dropout, the size of the trial, or the method",
         )
-    p = 2 * stdtr(df, -np.abs(value / se))
-    half = stdtrit(df, 1 - cell.design.alpha / 2) * se
-    rejected, covered = float((p < cell.design.alpha).mean()), float((np.abs(value - truth) <= half).mean())
+    rejected = float((2 * stdtr(df, -np.abs(value / se)) < cell.design.alpha).mean())
     spread = float(value.std(ddof=1))
+    number = find_method(method, cell.design.endpoint.kind).number
+    agreed = number == "marginal" or (number == "conditional" and true.common)
+    covered = float((np.abs(value - true.value) <= stdtrit(df, 1 - cell.design.alpha / 2) * se).mean())
     return Characteristic(
         cell=cell.name,
         method=method,
-        truth=truth,
-        truth_se=true.se,
+        summary=cell.design.endpoint.summary,
+        null=true.null,
+        truth=true.value if agreed else None,
+        truth_se=true.se if agreed else None,
         trials=n,
         failed=int((~good).sum()),
         rejected=rejected,
-        rejected_se=float(np.sqrt(rejected * (1 - rejected) / n)),
-        bias=float(value.mean() - truth),
-        bias_se=float(np.hypot(spread / np.sqrt(n), true.se)),
-        coverage=covered,
-        coverage_se=float(np.sqrt(covered * (1 - covered) / n)),
+        rejected_se=_rate_error(rejected, n),
+        bias=float(value.mean() - true.value) if agreed else None,
+        bias_se=float(np.hypot(spread / np.sqrt(n), true.se)) if agreed else None,
+        coverage=covered if agreed else None,
+        coverage_se=_rate_error(covered, n) if agreed else None,
         empirical_se=spread,
         empirical_se_se=float(spread / np.sqrt(2 * (n - 1))),
         model_se=float(np.sqrt((se**2).mean())),
         completers=float(found.analysed.mean()),
     )
+
+
+def _rate_error(rate: float, trials: int) -> float:
+    """Return the Monte-Carlo standard error of a share of trials."""
+    return float(np.sqrt(rate * (1 - rate) / trials))

@@ -8,8 +8,8 @@ with s̃ the standardised score (η ≠ 0: the effect depends on the forecast), 
 hazard of dropout in the interval up to visit v is h_a exp(γ x), x the last value that the analysis sees, standardised
 and turned so that higher is worse: missing at random given what was seen. What is not measured is NaN.
 
-Trial k of a simulation has a random stream of its own, numbered (seed, cell, k): whatever is simulated beside it, or on
-which worker, it is the same trial.
+Other endpoints are drawn as ``simulated_outcomes`` says. Trial k of a simulation has a random stream of its own,
+numbered (seed, cell, k): whatever is simulated beside it, or on which worker, it is the same trial.
 """
 
 from typing import NamedTuple
@@ -19,24 +19,10 @@ from jaxtyping import Float, Int
 
 from trialtwin.core.errors import ConfigError
 from trialtwin.trials.design import Design
-from trialtwin.trials.intercurrent import analysed, death, follow
-from trialtwin.trials.randomise import randomise
-from trialtwin.trials.virtual_population import AbstractPopulation, People
-
-DAYS_PER_MONTH = 30.4375
-
-
-class Truth(NamedTuple):
-    """What is true of a treatment: effect at the last visit by treated arm, how patients differ in it, and by what.
-
-    ``effects`` are in the outcome's unit, one a treated arm; ``heterogeneity`` is the SD between patients; ``by_score``
-    what one SD of the score adds.
-    """
-
-    name: str
-    effects: tuple[float, ...]
-    heterogeneity: float = 0.0
-    by_score: float = 0.0
+from trialtwin.trials.enrol import Enrolled, Truth, enrol, hazards
+from trialtwin.trials.intercurrent import analysed, death, follow, responded
+from trialtwin.trials.simulated_outcomes import draw_outcome, require_prognosis
+from trialtwin.trials.virtual_population import AbstractPopulation
 
 
 class Trials(NamedTuple):
@@ -48,9 +34,12 @@ class Trials(NamedTuple):
         Position of the arm, and the stratum of randomisation; all 0 where there are none.
     values, measured
         What the analysis sees, NaN where nothing was measured or the estimand sets a value aside; and all that was
-        measured.
+        measured. Without visits where the endpoint is no course of values.
+    outcome, exposure
+        The endpoint, NaN where it is not known: a change, a response (0 or 1), a number of events, or whether the event
+        happened; and the days at risk.
     score
-        The twin's forecast of the untreated change at the last visit.
+        What the twin said before: its forecast of the untreated change at the last visit, or its index of prognosis.
     entered, left
         Day of entry since the first patient, and day since own entry on which a patient left the trial; infinite where
         it never came.
@@ -63,6 +52,8 @@ class Trials(NamedTuple):
     stratum: Int[np.ndarray, "trial patient"]
     values: Float[np.ndarray, "trial patient visit"]
     measured: Float[np.ndarray, "trial patient visit"]
+    outcome: Float[np.ndarray, "trial patient"]
+    exposure: Float[np.ndarray, "trial patient"]
     score: Float[np.ndarray, "trial patient"]
     entered: Float[np.ndarray, "trial patient"]
     left: Float[np.ndarray, "trial patient"]
@@ -70,7 +61,7 @@ class Trials(NamedTuple):
 
     @property
     def change(self) -> Float[np.ndarray, "trial patient"]:
-        """Return the endpoint: the change from baseline at the last visit."""
+        """Return the change from baseline at the last visit."""
         return self.values[..., -1] - self.values[..., 0]
 
 
@@ -82,7 +73,8 @@ def simulate(
     Raises
     ------
     ConfigError
-        If the population has other visits than the design, or the truth another number of treated arms.
+        If the population has other visits than the design, or does not go with its endpoint; or the truth has another
+        number of treated arms.
 
     Examples
     --------
@@ -95,7 +87,9 @@ def simulate(
     >>> found.values.shape
     (3, 40, 2)
     """
-    if len(population.spread()) != len(design.visits):
+    if not design.endpoint.measured:
+        require_prognosis(design, population)
+    elif len(population.spread()) != len(design.visits):
         raise ConfigError(f"the population has {len(population.spread())} visits, the design {len(design.visits)}")
     if len(truth.effects) != len(design.arms) - 1:
         raise ConfigError(
@@ -109,48 +103,34 @@ def _one(
     design: Design, population: AbstractPopulation, truth: Truth, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
     """Simulate one trial; the order of the arrays is that of ``Trials``."""
-    n, days = design.patients, np.array(design.visits)
-    people = population.recruit(n, rng)
-    stratum = _stratum(design, people)
-    arm = randomise(design.scheme(), n, seed=rng, factors=stratum if design.randomisation.strata else None)
-    entered = np.cumsum(rng.exponential(1.0, n)) / (design.accrual or np.inf) * DAYS_PER_MONTH
-    effect = own_effects(truth, arm, people, rng)
-    waits = rng.exponential(1.0, (n, len(design.intercurrent)))
-    course = follow(design, population, people.course, arm, effect, waits)
-    missed = rng.random((n, len(days))) < design.leaving.missed
+    who = enrol(design, population, truth, rng)
+    if design.endpoint.measured:
+        values, measured, outcome, left, events = _measure(design, population, who, rng)
+        exposure = np.full(len(outcome), design.visits[-1])
+    else:
+        found = draw_outcome(design, require_prognosis(design, population), truth, who, rng)
+        outcome, exposure, left, events = found
+        values = measured = np.zeros((len(outcome), 0))
+    return who.arm, who.stratum, values, measured, outcome, exposure, who.people.score, who.entered, left, events
+
+
+def _measure(
+    design: Design, population: AbstractPopulation, who: Enrolled, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Follow and measure: values that the analysis sees, all values, the endpoint, days of leaving and of events."""
+    days = np.array(design.visits)
+    course = follow(design, population, who.people.course, who.arm, who.effect, who.waits)
+    missed = rng.random((len(who.arm), len(days))) < design.leaving.missed
     missed[:, 0] = False
     measured = np.where(missed, np.nan, course.values)
-    left = _leaving(design, population, arm, analysed(design, measured, course.events), rng)
+    left = _leaving(design, population, who.arm, analysed(design, measured, course.events), rng)
     left = np.where(death(design, course.events) < left, np.inf, left)
     events = np.where(course.events < left[:, None], course.events, np.inf)
     measured = np.where(days > left[:, None], np.nan, measured)
     values = analysed(design, measured, events)
-    return arm, stratum, values, measured, people.score, entered, left, events
-
-
-def _stratum(design: Design, people: People) -> Int[np.ndarray, " patient"]:
-    """Return each patient's stratum of randomisation."""
-    strata = design.randomisation.strata
-    if strata is None:
-        return np.zeros(len(people.score), dtype=np.int64)
-    value = people.score if strata.of == "score" else people.course[:, 0]
-    return np.digitize(value, strata.cuts)
-
-
-def own_effects(
-    truth: Truth, arm: Int[np.ndarray, " patient"], people: People, rng: np.random.Generator
-) -> Float[np.ndarray, " patient"]:
-    """Return each patient's own effect at the last visit, 0 under control."""
-    mean = np.array([0.0, *truth.effects])[arm]
-    spread = people.score.std()
-    z = (people.score - people.score.mean()) / spread if spread > 0 else np.zeros(len(arm))
-    own = mean + truth.by_score * z + truth.heterogeneity * rng.standard_normal(len(arm))
-    return np.where(arm > 0, own, 0.0)
-
-
-def _hazards(chances: dict[str, float], design: Design) -> Float[np.ndarray, " arm"]:
-    chance = np.array([chances.get(name, 0.0) for name in design.names])
-    return -np.log1p(-chance) / design.visits[-1]
+    change = values[:, -1] - values[:, 0]
+    outcome = change if design.endpoint.kind == "continuous" else responded(design, change)
+    return values, measured, outcome, left, events
 
 
 def _leaving(
@@ -161,7 +141,7 @@ def _leaving(
     rng: np.random.Generator,
 ) -> Float[np.ndarray, " patient"]:
     """Return the day on which each patient leaves, interval by interval, by the last value that the analysis sees."""
-    hazard, spread = _hazards(design.leaving.dropout, design)[arm], population.spread()
+    hazard, spread = hazards(design.leaving.dropout, design)[arm], population.spread()
     worse = 1.0 if design.endpoint.better == "lower" else -1.0
     left, z = np.full(len(arm), np.inf), np.zeros(len(arm))
     for v in range(1, values.shape[1]):

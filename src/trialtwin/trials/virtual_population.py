@@ -106,6 +106,73 @@ class Normal(AbstractPopulation):
 
 
 @final
+class Prognosis(AbstractPopulation):
+    """Patients of an endpoint that is no course: each with a prognosis z ~ N(0, 1), and a twin that knows a part of it.
+
+    The score is ``drift`` + ``scale`` (ρ z + √(1 − ρ²) e): an index on the scale of z, higher for more events.
+
+    Parameters
+    ----------
+    base : shape (piece,)
+        For a patient of average prognosis under control: the log odds of a response, or the log rate, or log hazards, a
+        year, in pieces.
+    weight
+        What one SD of prognosis adds to it.
+    cuts : shape (cut,)
+        Days at which the pieces meet, one fewer.
+    dispersion
+        Variance of the rate between patients of one prognosis, over its square.
+    rho, drift, scale
+        As for ``Normal``.
+
+    Raises
+    ------
+    ConfigError
+        If the number of pieces is not one more than that of the cuts, cuts do not rise from above 0, the dispersion is
+        negative, or ρ is outside [0, 1].
+    """
+
+    base: Float[np.ndarray, " piece"]
+    weight: float = 0.0
+    cuts: Float[np.ndarray, " cut"] = eqx.field(default_factory=lambda: np.zeros(0))
+    dispersion: float = 0.0
+    rho: float = 0.5
+    drift: float = 0.0
+    scale: float = 1.0
+
+    def __check_init__(self) -> None:
+        if len(self.base) != len(self.cuts) + 1:
+            raise ConfigError(
+                f"{len(self.base)} hazards for {len(self.cuts)} cuts", do="give one hazard more than cuts"
+            )
+        if (np.diff(self.cuts, prepend=0.0) <= 0).any():
+            raise ConfigError(f"cuts of the hazard must rise from above 0: {self.cuts.tolist()}")
+        if not self.dispersion >= 0:
+            raise ConfigError(f"a dispersion of {self.dispersion:g} is a negative variance", do="give 0 or more")
+        if not 0 <= self.rho <= 1:
+            raise ConfigError(f"a correlation of {self.rho:g} between score and prognosis", do="give 0 to 1")
+
+    def recruit(self, patients: int, rng: np.random.Generator) -> People:
+        """Draw prognoses, in place of courses, and scores of the correlation asked for."""
+        z, noise = rng.standard_normal(patients), rng.standard_normal(patients)
+        return People(z[:, None], self.drift + self.scale * (self.rho * z + np.sqrt(1 - self.rho**2) * noise))
+
+    def frailty(self, patients: int, rng: np.random.Generator) -> Float[np.ndarray, " patient"]:
+        """Draw what multiplies the rate of each patient, of mean 1."""
+        if self.dispersion == 0:
+            return np.ones(patients)
+        return rng.gamma(1 / self.dispersion, self.dispersion, patients)
+
+    def average(self) -> Float[np.ndarray, " visit"]:
+        """Return the mean of the prognosis."""
+        return np.zeros(1)
+
+    def spread(self) -> Float[np.ndarray, " visit"]:
+        """Return the standard deviation of the prognosis."""
+        return np.ones(1)
+
+
+@final
 class Forecast(AbstractPopulation):
     """Patients drawn from a twin's forecasts: one of its patients at random, and one draw of the course.
 

@@ -68,7 +68,15 @@ def test_the_same_page_gives_the_same_bytes(done: Simulated, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"methods": ["magic"]}, "no method 'magic'; methods are unadjusted"),
+        ({"methods": ["magic"]}, "no method 'magic' for simulated trials; methods that do are unadjusted"),
+        ({"methods": ["cox"]}, "'cox' does not analyse a continuous endpoint; methods that do are unadjusted"),
+        ({"population": {"risk": 0.3}}, "is that of a binary endpoint, and the design's is continuous"),
+        ({"population": {"risk": 0.3, "rate": 1.0}}, "give one of risk, rate and hazard, not risk and rate"),
+        ({"population": {"risk": 0.3, "dispersion": 1.0}}, "a risk has no dispersion"),
+        ({"population": {"rate": 0.3, "dispersion": -1.0}}, "greater than or equal to 0"),
+        ({"population": {"hazard": [0.3], "cuts": [9]}}, "1 hazards for 1 cuts"),
+        ({"truths": [{"name": "a", "effects": [0], "cuts": [9], "shares": [0, 1]}]}, "has no pieces of time"),
+        ({"truths": [{"name": "a", "effects": [0], "cuts": [9]}]}, "1 shares for 1 cuts"),
         ({"population": {"mean": [1, 2], "sd": [1, 1], "correlation": 0.5}}, "2 means for 4 visits"),
         ({"population": {"mean": [1, 2, 3, 4], "sd": [1, 1], "correlation": 0.5}}, "4 means and 2 SDs"),
         (
@@ -93,3 +101,37 @@ def test_a_page_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("id = [")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_power(tmp_path / "bad.toml")
+
+
+OTHERS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "binary": ({"risk": 0.4, "prognosis": 1.0}, ["proportions", "procova logistic"]),
+    "count": ({"rate": 2.0, "dispersion": 0.5, "prognosis": 0.5}, ["rates", "procova rates"]),
+    "time to event": ({"hazard": [0.8, 0.4], "cuts": [90], "prognosis": 0.8}, ["log-rank", "cox", "procova cox"]),
+}
+
+
+@pytest.mark.parametrize("kind", list(OTHERS))
+def test_other_endpoints_run_from_the_page_to_the_report(tmp_path: Path, kind: str) -> None:
+    population, methods = OTHERS[kind]
+    design = tomllib.loads(EXAMPLE)["design"]
+    design["endpoint"] = {"name": "relapse", "kind": kind, "better": "lower"}
+    changes: dict[str, Any] = {
+        "design": design,
+        "population": population,
+        "methods": methods,
+        "truths": [{"name": "no effect", "effects": [0]}, {"name": "effect", "effects": [-0.6]}],
+        "twins": {"rho": [0.6]},
+    }
+    found = run(tmp_path / "run", **changes)
+    assert len(found.rows) == 2 * len(methods)
+    assert found.rows["null"].sum() == len(methods)
+    unknown = found.rows.filter(pl.col("truth").is_null() & ~pl.col("null"))["method"].to_list()
+    assert unknown == (["log-rank", "procova cox"] if kind == "time to event" else [])
+    assert Dossier.model_validate_json((found.folder / "dossier.json").read_text()) == found.dossier
+
+
+def test_an_endpoint_asks_for_patients_of_its_own() -> None:
+    design = tomllib.loads(EXAMPLE)["design"]
+    design["endpoint"] |= {"kind": "count"}
+    with pytest.raises(ConfigError, match="a count endpoint needs a population with rate"):
+        check_power(page(design=design, methods=["rates"]), where="here")

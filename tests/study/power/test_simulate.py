@@ -87,3 +87,50 @@ def test_what_the_page_does_not_have_is_refused(tmp_path: Path) -> None:
     write()
     with pytest.raises(ConfigError, match=r"in another format than \.json"):
         write(suffix=".json")
+
+
+ENDPOINTS: dict[str, dict[str, Any]] = {
+    "binary": {"risk": 0.4, "prognosis": 1.0},
+    "count": {"rate": 2.0, "dispersion": 0.5},
+    "time to event": {"hazard": [0.8, 0.4], "cuts": [90]},
+}
+
+
+@pytest.mark.parametrize("kind", list(ENDPOINTS))
+def test_other_endpoints_are_written_as_what_they_are(tmp_path: Path, kind: str) -> None:
+    """Of a time to event only those who entered before the 25th event; read back, each is what was simulated."""
+    design = tomllib.loads(EXAMPLE)["design"] | {"accrual": 20}
+    design["endpoint"] = {"name": "relapse", "kind": kind, "better": "lower"}
+    if kind == "time to event":
+        design["endpoint"]["events"] = 25
+    methods = {"binary": "proportions", "count": "rates", "time to event": "cox"}[kind]
+    spec = page(design=design, population=ENDPOINTS[kind], methods=[methods])
+    done = write_trial(spec, tmp_path, truth="effect", twin={}, trial=2, suffix=".parquet")
+    place = next(k for k, (truth, _, _) in enumerate(spec.cells()) if truth.name == "effect")
+    cell = spec.cells()[place][2]
+    found = simulate(cell.design, cell.population, cell.truth, trials=range(2, 3), seed=1, cell=place)
+    inside = found.exposure[0] > 0
+    assert sum(done.note["patients"].values()) == inside.sum() == pl.read_parquet(tmp_path / "adsl.parquet").height
+    times = pl.read_parquet(tmp_path / "adtte.parquet")
+    if kind == "time to event":
+        own = times.filter(pl.col("PARAMCD") == "ENDPOINT")
+        np.testing.assert_array_equal(own["AVAL"].to_numpy(), found.exposure[0][inside])
+        assert (own["CNSR"] == 0).sum() == 25
+        assert inside.sum() < 200
+        assert not (tmp_path / "adqs.parquet").exists()
+        return
+    scores = pl.read_parquet(tmp_path / "adqs.parquet")
+    own = scores.filter(pl.col("PARAMCD") == "ENDPOINT")["AVAL"].to_numpy()
+    np.testing.assert_array_equal(own, found.outcome[0][np.isfinite(found.outcome[0])])
+    days = scores.filter(pl.col("PARAMCD") == "DAYSRISK")["AVAL"].to_numpy()
+    assert len(days) == (200 if kind == "count" else 0)
+
+
+def test_a_responder_has_its_criterion_at_the_last_visit(tmp_path: Path) -> None:
+    design = tomllib.loads(EXAMPLE)["design"]
+    design["endpoint"] |= {"kind": "responder", "threshold": 0.0}
+    write_trial(page(design=design, methods=["logistic"]), tmp_path, truth=None, twin={}, trial=0, suffix=".parquet")
+    scores = pl.read_parquet(tmp_path / "adqs.parquet")
+    last = scores.filter(pl.col("AVISITN") == 252)
+    np.testing.assert_array_equal(last["CRIT1FL"].to_numpy() == "Y", last["CHG"].to_numpy() <= 0)
+    assert scores.filter(pl.col("AVISITN") < 252)["CRIT1FL"].is_null().all()

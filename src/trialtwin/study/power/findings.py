@@ -22,7 +22,7 @@ def _twin(row: dict[str, float]) -> str:
 
 def _level(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Finding:
     """Say whether methods keep their level where there is no effect."""
-    null = rows.filter(pl.col("truth") == 0)
+    null = rows.filter("null")
     alpha = spec.design.alpha
     off = [
         row
@@ -59,7 +59,7 @@ def _level(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Finding:
 
 def _power(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Finding:
     """Say what power the methods have, and what the twin buys."""
-    real = rows.filter((pl.col("truth") != 0) & ~pl.col("method").is_in(AGAINST_RULES))
+    real = rows.filter(~pl.col("null") & ~pl.col("method").is_in(AGAINST_RULES))
     if real.is_empty():
         text = "No scenario with an effect was simulated: power is not known."
     else:
@@ -119,12 +119,12 @@ def _rate_figure(label: str, reference: float | None) -> Figure:
 
 def _estimation(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Finding:
     """Show bias, coverage and standard errors."""
-    honest = rows.filter(~pl.col("method").is_in(AGAINST_RULES))
+    honest = rows.filter(~pl.col("method").is_in(AGAINST_RULES) & pl.col("truth").is_not_null())
     off = honest.filter(pl.col("bias").abs() > SURE * pl.col("bias_se"))
     low = honest.filter(1 - spec.design.alpha - pl.col("coverage") > SURE * pl.col("coverage_se"))
     columns = (
         *(Column(name=n, label=n.capitalize()) for n in ("scenario", "twin", "method")),
-        Column(name="truth", label="True effect", decimals=2),
+        Column(name="truth", label=f"True {spec.design.endpoint.summary}", decimals=3),
         Column(name="truth_se", label="SE", decimals=3),
         Column(name="bias", label="Bias", decimals=3),
         Column(name="bias_se", label="SE", decimals=3),
@@ -141,8 +141,7 @@ def _estimation(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Find
             _twin(row),
             row["method"],
             *(row[name] for name in ("truth", "truth_se", "bias", "bias_se")),
-            100 * row["coverage"],
-            100 * row["coverage_se"],
+            *(None if row[name] is None else 100 * row[name] for name in ("coverage", "coverage_se")),
             row["empirical_se"],
             row["model_se"],
             100 * row["completers"],
@@ -151,10 +150,13 @@ def _estimation(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Find
         for row in rows.iter_rows(named=True)
     ]
     text = (
-        f"Of {len(honest)} rows, {len(off)} have a bias beyond {SURE:g} Monte-Carlo standard errors and {len(low)} a"
-        " coverage below the nominal one by as much. The true value is what the estimand asks for, each event by its"
-        " strategy; patients who leave for their state are missing at random given what was seen before."
+        f"On the scale of a {spec.design.endpoint.summary}: of {len(honest)} rows, {len(off)} have a bias beyond"
+        f" {SURE:g} Monte-Carlo standard errors and {len(low)} a coverage below the nominal one by as much. The true"
+        " value is what the estimand asks for, each event by its strategy; a method without a number that is agreed on"
+        " (a test, or a hazard ratio given a score) has none."
     )
+    if spec.design.endpoint.measured:
+        text += " Patients who leave for their state are missing at random given what was seen before."
     return Finding(
         id=f"{SECTION}.estimation",
         section=SECTION,

@@ -18,6 +18,7 @@ from trialtwin.trials.operating import Characteristic, operating_characteristics
 
 type Render = Callable[[Dossier], str]
 
+OPTIONAL = ("truth", "truth_se", "bias", "bias_se", "coverage", "coverage_se")
 SHOWN_PACKAGES = ("numpy", "polars", "pydantic", "scipy", "trialtwin")
 
 
@@ -84,13 +85,9 @@ def run_power(
 
 def table_of(spec: PowerSpec, found: Sequence[Characteristic]) -> pl.DataFrame:
     """Return one row a truth, twin and method, with what the twin was."""
-    named = {cell.name: (truth.name, people) for truth, people, cell in spec.cells()}
-    rows = []
-    for one in found:
-        truth, people = named[one.cell]
-        twin = {"scenario": truth, "rho": people.rho, "drift": people.drift, "scale": people.scale}
-        rows.append(twin | {name: value for name, value in asdict(one).items() if name != "cell"})
-    return pl.DataFrame(rows)
+    named = {cell.name: {"scenario": truth.name} | twin._asdict() for truth, twin, cell in spec.cells()}
+    rows = [named[one.cell] | {name: value for name, value in asdict(one).items() if name != "cell"} for one in found]
+    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(OPTIONAL, pl.Float64), infer_schema_length=None)
 
 
 def _dossier(spec: PowerSpec, rows: pl.DataFrame, command: str) -> Dossier:

@@ -67,19 +67,19 @@ def write_trial(
     tables = trial_tables(cell.design, found, spec.id.upper())
     _require_free(folder, suffix)
     files = write_tables(tables, folder, suffix=suffix)
-    counts = dict(
-        zip(cell.design.names, [int((found.arm == a).sum()) for a in range(len(cell.design.arms))], strict=True)
-    )
+    inside = found.exposure > 0
+    arms = [int(((found.arm == a) & inside).sum()) for a in range(len(cell.design.arms))]
+    counts = dict(zip(cell.design.names, arms, strict=True))
     note = {
         "software": f"trialtwin {__version__}",
         "page": spec.id,
         "seed": spec.seed,
         "scenario": cell.name,
         "trial": trial,
-        "truth": cell.truth._asdict() | {"effects": list(cell.truth.effects)},
+        "truth": {k: list(v) if isinstance(v, tuple) else v for k, v in cell.truth._asdict().items()},
         "twin": told,
         "patients": counts,
-        "completed": int(completed(cell.design, found).sum()),
+        "completed": int((completed(cell.design, found) & inside).sum()),
         "estimand": cell.design.estimand().model_dump(mode="json"),
         "design": cell.design.model_dump(mode="json"),
         "files": {path.name: file_digest(path) for path in files},
@@ -108,8 +108,8 @@ def choose_cell(spec: PowerSpec, truth: str | None, twin: Mapping[str, float]) -
                 do=f"add it to [twins] {name}",
             )
     wanted = {name: float(twin.get(name, getattr(spec.twins, name)[0])) for name in ("rho", "drift", "scale")}
-    for place, (what, people, cell) in enumerate(spec.cells()):
-        if what.name == (truth or names[0]) and all(getattr(people, k) == v for k, v in wanted.items()):
+    for place, (what, one, cell) in enumerate(spec.cells()):
+        if what.name == (truth or names[0]) and one._asdict() == wanted:
             return place, cell, wanted
     raise MismatchError("no such scenario on the page", exists=[cell.name for _, _, cell in spec.cells()])
 

@@ -3,59 +3,25 @@
 import tomllib
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
-import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from trialtwin.core.errors import ConfigError
+from trialtwin.core.errors import ConfigError, MismatchError
 from trialtwin.study.load import explain
+from trialtwin.study.power.population import CourseSpec, Population, PrognosisSpec
 from trialtwin.study.spec import Identifier
 from trialtwin.trials.design import Design, Part
-from trialtwin.trials.methods import METHODS
+from trialtwin.trials.enrol import Truth
+from trialtwin.trials.methods import find_method
 from trialtwin.trials.operating import Cell
-from trialtwin.trials.simulate import Truth
-from trialtwin.trials.virtual_population import Normal
-
-
-class PopulationSpec(Part):
-    """Untreated patients: mean and SD at each visit, and how visits correlate.
-
-    ``correlation`` is a number, for all pairs of visits alike, or the whole matrix.
-    """
-
-    mean: tuple[float, ...] = Field(min_length=2)
-    sd: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=2)
-    correlation: float | tuple[tuple[float, ...], ...]
-
-    def covariance(self) -> np.ndarray:
-        """Return the covariance of the visits."""
-        n, sd = len(self.sd), np.array(self.sd)
-        given = self.correlation
-        matrix = np.full((n, n), given) if isinstance(given, float) else np.array(given)
-        if isinstance(given, float):
-            np.fill_diagonal(matrix, 1.0)
-        return matrix * np.outer(sd, sd)
-
-    @model_validator(mode="after")
-    def _square(self) -> Self:
-        n = len(self.mean)
-        if len(self.sd) != n:
-            raise ValueError(f"{n} means and {len(self.sd)} SDs")
-        if not isinstance(self.correlation, float):
-            matrix = self.correlation
-            if len(matrix) != n or any(len(row) != n for row in matrix):
-                raise ValueError(f"the correlation of {n} visits must have {n} rows of {n}")
-            if any(matrix[i][i] != 1 for i in range(n)):
-                raise ValueError("a correlation matrix has 1 on its diagonal")
-        return self
 
 
 class TwinsSpec(Part):
     """Twins to plan with: every combination of quality, drift and scale is simulated.
 
-    ``rho`` is the correlation of score and untreated change; ``drift`` what the score is off by, in the outcome's unit;
-    ``scale`` the factor by which its spread differs from the change's.
+    ``rho`` is the correlation of score and untreated change, or prognosis; ``drift`` what the score is off by, in the
+    outcome's unit; ``scale`` the factor by which its spread differs from the change's.
     """
 
     rho: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(default=(0.0, 0.3, 0.5, 0.7), min_length=1)
@@ -64,12 +30,35 @@ class TwinsSpec(Part):
 
 
 class TruthSpec(Part):
-    """What is true of the treatment: its effect at the last visit, and how patients differ in it."""
+    """What is true of the treatment: its effects, how patients differ in them, and when they act.
+
+    ``effects`` are in the endpoint's unit at the last visit; of a binary endpoint log odds ratios, of a count log rate
+    ratios, of a time to an event log hazard ratios, each given prognosis. Rates and hazards may have ``shares`` of the
+    effect in pieces that meet at ``cuts`` (days): ``cuts = [84]``, ``shares = [0, 1]`` is an effect that is delayed.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     effects: tuple[float, ...] = Field(min_length=1, description="one a treated arm")
     heterogeneity: Annotated[float, Field(ge=0)] = 0.0
     by_score: float = 0.0
+    cuts: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    shares: tuple[float, ...] = (1.0,)
+
+    @model_validator(mode="after")
+    def _pieces(self) -> Self:
+        if len(self.shares) != len(self.cuts) + 1:
+            raise ValueError(f"{len(self.shares)} shares for {len(self.cuts)} cuts; give one share more than cuts")
+        if list(self.cuts) != sorted(set(self.cuts)):
+            raise ValueError(f"cuts must rise: {list(self.cuts)}")
+        return self
+
+
+class Twin(NamedTuple):
+    """A twin to plan with."""
+
+    rho: float
+    drift: float
+    scale: float
 
 
 class PowerSpec(Part):
@@ -77,7 +66,7 @@ class PowerSpec(Part):
 
     id: Identifier
     design: Design
-    population: PopulationSpec
+    population: Population
     twins: TwinsSpec = TwinsSpec()
     truths: tuple[TruthSpec, ...] = Field(min_length=1)
     methods: tuple[str, ...] = Field(default=("ancova", "procova"), min_length=1)
@@ -86,29 +75,43 @@ class PowerSpec(Part):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if len(self.population.mean) != len(self.design.visits):
-            raise ValueError(f"{len(self.population.mean)} means for {len(self.design.visits)} visits of the design")
+        _require_population(self.design, self.population)
         for truth in self.truths:
             if len(truth.effects) != len(self.design.arms) - 1:
                 treated = len(self.design.arms) - 1
                 raise ValueError(f"truth {truth.name!r} has {len(truth.effects)} effects for {treated} treated arms")
+            if truth.cuts and self.design.endpoint.kind not in ("count", "time to event"):
+                raise ValueError(f"truth {truth.name!r}: a {self.design.endpoint.kind} endpoint has no pieces of time")
         if len({truth.name for truth in self.truths}) != len(self.truths):
             raise ValueError("two truths have one name")
-        unknown = [name for name in self.methods if name not in METHODS]
-        if unknown:
-            raise ValueError(f"no method {unknown[0]!r}; methods are {', '.join(METHODS)}")
+        for name in self.methods:
+            try:
+                find_method(name, self.design.endpoint.kind)
+            except MismatchError as error:
+                raise ValueError(f"{error.what}; methods that do are {', '.join(error.exists)}") from None
         return self
 
-    def cells(self) -> list[tuple[TruthSpec, Normal, Cell]]:
+    def cells(self) -> list[tuple[TruthSpec, Twin, Cell]]:
         """Return every truth with every twin."""
-        covariance, mean = self.population.covariance(), np.array(self.population.mean)
         found = []
         for truth, rho, drift, scale in product(self.truths, self.twins.rho, self.twins.drift, self.twins.scale):
-            people = Normal(mean, covariance, rho=rho, drift=drift, scale=scale)
+            people = self.population.people(rho, drift, scale)
             name = f"{truth.name}; ρ = {rho:g}, drift {drift:g}, scale {scale:g}"
-            what = Truth(truth.name, truth.effects, truth.heterogeneity, truth.by_score)
-            found.append((truth, people, Cell(name, self.design, people, what)))
+            found.append((truth, Twin(rho, drift, scale), Cell(name, self.design, people, Truth(**dict(truth)))))
         return found
+
+
+def _require_population(design: Design, population: CourseSpec | PrognosisSpec) -> None:
+    """Refuse patients that do not go with the endpoint."""
+    kind = design.endpoint.kind
+    if isinstance(population, CourseSpec):
+        if not design.endpoint.measured:
+            wanted = {"binary": "risk", "count": "rate", "time to event": "hazard"}[kind]
+            raise ValueError(f"a {kind} endpoint needs a population with {wanted}, not with mean, sd and correlation")
+        if len(population.mean) != len(design.visits):
+            raise ValueError(f"{len(population.mean)} means for {len(design.visits)} visits of the design")
+    elif population.kind != kind:
+        raise ValueError(f"the population is that of a {population.kind} endpoint, and the design's is {kind}")
 
 
 def load_power(path: Path) -> PowerSpec:

@@ -22,16 +22,21 @@ _C, _N, _D = Storage.CHAR, Storage.NUM, Storage.DATE
 def trial_tables(design: Design, trials: Trials, study: str, number: int = 0) -> TrialTables:
     """Return one of the simulated trials as the data sets of a trial.
 
-    ADSL has a row a patient: arm, stratum, score, day of entry, and how the trial ended. ADQS has a row a value that
-    was measured, those that the estimand sets aside included (``ANL01FL`` blank), with flags of treatment
-    (``ONTRTFL``) and of rescue (``RESCFL``). ADTTE has a row a patient and intercurrent event, censored where it did
+    ADSL has a row a patient who entered before the analysis: arm, stratum, score, day of entry, and how the trial
+    ended. ADQS has a row a value that was measured, those that the estimand sets aside included (``ANL01FL`` blank),
+    with flags of treatment (``ONTRTFL``) and of rescue (``RESCFL``), of a responder also whether the criterion is met
+    (``CRIT1FL``); or a row a response; or two a patient: a number of events and the days at risk. ADTTE has the times
+    of a time-to-event endpoint and, a row a patient and event, those of intercurrent events, censored where they did
     not happen. Visits lie on their planned days; study day 1 is that of entry.
     """
-    one = Trials(*(column[number : number + 1] for column in trials))
+    inside = trials.exposure[number] > 0
+    one = Trials(*(column[number : number + 1, inside] for column in trials))
     ids = [f"{study}-{k + 1:05d}" for k in range(len(one.arm[0]))]
+    kind = design.endpoint.kind
+    found = _measurements if design.endpoint.measured else _outcomes
     return TrialTables(
         subjects=_subjects(design, one, study, ids),
-        findings={"ADQS": _findings(design, one, study, ids)},
+        findings={} if kind == "time to event" else {"ADQS": found(design, one, study, ids)},
         times=_times(design, one, study, ids),
     )
 
@@ -55,11 +60,11 @@ def completed(design: Design, trials: Trials) -> Bool[np.ndarray, "trial patient
 
 def _subjects(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet:
     """Write down the patients."""
-    arm, end = one.arm[0], design.visits[-1]
+    arm = one.arm[0]
     names, strata = [design.names[a] for a in arm], design.randomisation.strata
     died = death(design, one.events[0])
     stays = completed(design, one)[0]
-    last = np.minimum(np.minimum(one.left[0], died), end)
+    last = _last(design, one)
     entered = np.floor(one.entered[0])
     columns: list[Column] = [
         *_identity(study, ids),
@@ -79,7 +84,34 @@ def _subjects(design: Design, one: Trials, study: str, ids: list[str]) -> DataSe
     return _dataset("ADSL", "Subject-Level Analysis Dataset", columns)
 
 
-def _findings(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet:
+def _last(design: Design, one: Trials) -> np.ndarray:
+    """Return the day since entry on which each patient was seen last."""
+    end = one.exposure[0] if design.endpoint.kind == "time to event" else design.visits[-1]
+    return np.minimum(np.minimum(one.left[0], death(design, one.events[0])), end)
+
+
+def _outcomes(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet:
+    """Write down responses, or numbers of events with the days at risk."""
+    known = np.flatnonzero(np.isfinite(one.outcome[0]))
+    parts = [(design.endpoint.paramcd, _label(design), one.outcome[0][known])]
+    if design.endpoint.kind == "count":
+        parts.append(("DAYSRISK", "Days at Risk", one.exposure[0][known]))
+    patient = np.tile(known, len(parts))
+    last = design.visits[-1]
+    columns: list[Column] = [
+        *_identity(study, [ids[k] for k in patient]),
+        *_treatment(design, one, patient),
+        ("PARAMCD", _C, "Parameter Code", [part[0] for part in parts for _ in known]),
+        ("PARAM", _C, "Parameter", [part[1] for part in parts for _ in known]),
+        ("AVISIT", _C, "Analysis Visit", [visit_name(last)] * len(patient)),
+        ("AVISITN", _N, "Analysis Visit (N)", np.full(len(patient), last)),
+        ("AVAL", _N, "Analysis Value", np.concatenate([part[2] for part in parts])),
+        ("ANL01FL", _C, "Analysis Flag 01", ["Y"] * len(patient)),
+    ]
+    return _dataset("ADQS", f"Outcome: {design.endpoint.name}"[:200], columns)
+
+
+def _measurements(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet:
     """Write down what was measured, a row a value."""
     days = np.array(design.visits)
     patient, visit = np.nonzero(np.isfinite(one.measured[0]))
@@ -100,17 +132,27 @@ def _findings(design: Design, one: Trials, study: str, ids: list[str]) -> DataSe
         # a value that an event has replaced, or set aside, is not one that is analysed
         ("ANL01FL", _C, "Analysis Flag 01", _flags(one.values[0][patient, visit] == value)),
     ]
+    threshold = design.endpoint.threshold
+    if threshold is not None:
+        sign = "<=" if design.endpoint.better == "lower" else ">="
+        known = (visit == len(days) - 1) & np.isfinite(one.outcome[0][patient])
+        met = np.where(known, np.where(one.outcome[0][patient] == 1, "Y", "N"), "")
+        columns += [
+            ("CRIT1", _C, "Analysis Criterion 1", [f"CHG {sign} {threshold:g}"] * len(patient)),
+            ("CRIT1FL", _C, "Criterion 1 Evaluation Result Flag", [flag or None for flag in met.tolist()]),
+        ]
     return _dataset("ADQS", f"Measurements of {design.endpoint.name}"[:200], columns)
 
 
 def _times(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet | None:
     """Write down days of intercurrent events, a row a patient and event."""
-    parts = []
-    last = np.minimum(np.minimum(one.left[0], death(design, one.events[0])), design.visits[-1])
+    last, end = _last(design, one), design.endpoint
+    parts = [(end.paramcd, f"Time to {end.name} (Days)", one.exposure[0], one.outcome[0] == 1, end.name)]
+    parts = parts if end.kind == "time to event" else []
     for k, name in enumerate(design.event_names):
         day = one.events[0][:, k]
         happened = np.isfinite(day)
-        parts.append((f"ICE{k + 1}", name, np.where(happened, day, last), happened))
+        parts.append((f"ICE{k + 1}", f"Time to {name} (Days)", np.where(happened, day, last), happened, name))
     if not parts:
         return None
     patient, n = np.tile(np.arange(len(ids)), len(parts)), len(ids)
@@ -119,7 +161,7 @@ def _times(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet |
         *_identity(study, [ids[k] for k in patient]),
         *_treatment(design, one, patient),
         ("PARAMCD", _C, "Parameter Code", [part[0] for part in parts for _ in range(n)]),
-        ("PARAM", _C, "Parameter", [f"Time to {part[1]} (Days)" for part in parts for _ in range(n)]),
+        ("PARAM", _C, "Parameter", [part[1] for part in parts for _ in range(n)]),
         ("AVAL", _N, "Analysis Value", np.concatenate([part[2] for part in parts])),
         ("CNSR", _N, "Censor", (~happened).astype(float)),
         ("EVNTDESC", _C, "Event or Censoring Description", _described(parts, one, design)),
@@ -127,12 +169,12 @@ def _times(design: Design, one: Trials, study: str, ids: list[str]) -> DataSet |
     return _dataset("ADTTE", "Time to Event Analysis Dataset", columns)
 
 
-def _described(parts: list[tuple[str, str, np.ndarray, np.ndarray]], one: Trials, design: Design) -> list[str]:
+def _described(parts: Sequence[tuple[str, str, np.ndarray, np.ndarray, str]], one: Trials, design: Design) -> list[str]:
     """Say what each time ends with."""
     died = np.isfinite(death(design, one.events[0]))
     stays = completed(design, one)[0]
     censored = ["Death" if d else "End of study" if s else "Left the study" for d, s in zip(died, stays, strict=True)]
-    return [part[1] if yes else other for part in parts for yes, other in zip(part[3].tolist(), censored, strict=True)]
+    return [part[4] if yes else other for part in parts for yes, other in zip(part[3].tolist(), censored, strict=True)]
 
 
 def _after(design: Design, one: Trials, does: str, patient: np.ndarray, day: np.ndarray) -> np.ndarray:
