@@ -97,6 +97,16 @@ def test_units_of_a_column_scale_its_coefficient_and_nothing_else() -> None:
         np.testing.assert_allclose(errors[0], errors[1] * [1.0, 1e4], rtol=1e-9)
 
 
+def test_a_likelihood_that_rises_by_less_than_its_rounding_has_converged() -> None:
+    """A trial of 1,000 whose last Newton step changes the log likelihood, near −4,000, in its last digits only."""
+    rng = np.random.default_rng(90)
+    x, arm = rng.normal(size=(1000, 2)), rng.integers(0, 2, 1000)
+    time = rng.exponential(10 * np.exp(-0.8 * x[:, 0] - 0.3 * x[:, 1]))
+    stop = rng.exponential(15 * np.exp(0.4 * x[:, 1]))
+    fit = cox(continuous_columns({"arm": arm.astype(float)}), np.minimum(time, stop), time <= stop)
+    assert abs(fit.coefficient("arm")) < 0.5
+
+
 @pytest.mark.law
 def test_law_intervals_cover_the_hazard_ratio() -> None:
     """300 trials of 100: model and robust 95 % intervals hold the true effect, within 3.5 standard errors."""

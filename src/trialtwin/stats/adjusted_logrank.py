@@ -1,20 +1,12 @@
 r"""Log-rank test and hazard ratio of two arms, adjusted for covariates, stratified or not.
 
-At the event times t_j of a stratum, with d_j events of which d_j1 in the second arm, Y_j0 and Y_j1 at risk, and
-μ_j = e^θ Y_j1 / (e^θ Y_j1 + Y_j0), the score and its information are, summed over strata,
-
-    U(θ) = Σ_j (d_j1 − d_j μ_j),      I(θ) = Σ_j d_j μ_j (1 − μ_j).
-
-The score is Σ_{A=1} Oᵢ − Σ_{A=0} Oᵢ of the derived outcomes of patients (with λ_j = d_j / (e^θ Y_j1 + Y_j0))
-
-    Oᵢ = Σ_j (1 − μ_j) (dN_ij − Y_ij e^θ λ_j)   in the second arm,      Σ_j μ_j (dN_ij − Y_ij λ_j)   in the first.
-
+``twoarms`` has the score U(θ), its information I(θ) and the derived outcomes O of patients, here summed over strata.
 With slopes β₀, β₁ of O on covariates X within arms, both X and O centred within stratum and arm, and Σ_X the pooled
 covariance of X within strata, the adjusted score and its variance are
 
     U(θ) − [Σ_{A=1} (Xᵢ − X̄)ᵀβ₁ − Σ_{A=0} (Xᵢ − X̄)ᵀβ₀],      I(θ) − n π (1 − π) (β₀ + β₁)ᵀ Σ_X (β₀ + β₁).
 
-The test takes θ = 0, I with the factor (Y_j − d_j) / (Y_j − 1) for ties. The log hazard ratio is the root, O taken at
+The test takes θ = 0, I with the log-rank test's factor for ties. The log hazard ratio is the root, O taken at
 the root of U, with variance (adjusted variance) / I². The test keeps its level whatever the relation of covariates to
 survival, and the estimate is of the same, unconditional, hazard ratio as that without covariates.
 
@@ -27,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from trialtwin.core.arrays import require_length
@@ -36,11 +27,11 @@ from trialtwin.core.estimate import Estimand, Estimate
 from trialtwin.stats.armmodel import ArmModel
 from trialtwin.stats.randomisation import Randomisation
 from trialtwin.stats.survival import require_times
+from trialtwin.stats.twoarms import TwoArms, solve_score
 from trialtwin.stats.wald import wald_estimate
 
 _FLAT = 1e-10  # of an eigenvalue of X'X within arms, columns standardised
 _EXPLAINED = 1e-8  # of an indicator's variance that may be left
-_WIDEST = 512.0  # log hazard ratio: e^512 is still a number
 
 
 class AdjustedLogRank(NamedTuple):
@@ -173,61 +164,9 @@ class _Adjustment(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Stratum:
-    """Patients of a stratum, its distinct event times, and who is at risk and has the event at each."""
-
-    rows: Int[np.ndarray, " patient"]
-    second: Bool[np.ndarray, " patient"]
-    event: Bool[np.ndarray, " patient"]
-    reached: Int[np.ndarray, " patient"]  # number of event times up to the patient's own
-    events: Float[np.ndarray, " time"]
-    events_second: Float[np.ndarray, " time"]
-    at_risk: Float[np.ndarray, "time 2"]
-
-    @classmethod
-    def of(cls, rows: np.ndarray, second: np.ndarray, time: np.ndarray, event: np.ndarray) -> "_Stratum":
-        times = np.unique(time[event])
-        reached = np.searchsorted(times, time, side="right")
-        at = reached[event] - 1
-        m = len(times)
-        at_risk = np.stack(
-            [np.bincount(reached[arm], minlength=m + 1)[::-1].cumsum()[::-1][1:] for arm in (~second, second)], axis=1
-        )
-        return cls(
-            rows,
-            second,
-            event,
-            reached,
-            np.bincount(at, minlength=m).astype(float),
-            np.bincount(at, weights=second[event], minlength=m).astype(float),
-            at_risk.astype(float),
-        )
-
-    def score(self, theta: float, tied: bool) -> tuple[float, float]:
-        """Return U and I at a log hazard ratio."""
-        first, second = self.at_risk[:, 0], np.exp(theta) * self.at_risk[:, 1]
-        both = first + second
-        mu = second / both
-        factor = np.where(self.events > 1, (both - self.events) / np.maximum(both - 1, 1), 1.0) if tied else 1.0
-        return float((self.events_second - self.events * mu).sum()), float((self.events * mu * (1 - mu) * factor).sum())
-
-    def outcomes(self, theta: float) -> Float[np.ndarray, " patient"]:
-        """Return the derived outcomes O."""
-        first, second = self.at_risk[:, 0], np.exp(theta) * self.at_risk[:, 1]
-        both = first + second
-        found = np.zeros(len(self.rows))
-        for arm, weight, risk in ((~self.second, second / both, 1.0), (self.second, first / both, np.exp(theta))):
-            gone = np.append(0.0, np.cumsum(weight * risk * self.events / both))
-            found[arm] = -gone[self.reached[arm]]
-            here = arm & self.event
-            found[here] += weight[self.reached[here] - 1]
-        return found
-
-
-@dataclass(frozen=True, eq=False)
 class _Trial:
     model: ArmModel
-    strata: tuple[_Stratum, ...]
+    strata: tuple[TwoArms, ...]
 
     @classmethod
     def of(
@@ -251,7 +190,7 @@ class _Trial:
         if randomisation is not None and randomisation.strata is not None:
             _require_balanced_used(model, parts, randomisation.strata)
         second = model.arm == 1
-        trial = cls(model, tuple(_Stratum.of(rows, second[rows], time[rows], event[rows]) for rows in parts))
+        trial = cls(model, tuple(TwoArms.of(rows, second[rows], time[rows], event[rows]) for rows in parts))
         if not trial.score(0.0)[1] > 0:
             raise FitError(
                 "nobody has the event while both arms of a stratum are at risk: there is nothing to compare",
@@ -261,7 +200,7 @@ class _Trial:
 
     def score(self, theta: float, *, tied: bool = False) -> tuple[float, float]:
         """Return U and I, summed over strata."""
-        parts = [stratum.score(theta, tied) for stratum in self.strata]
+        parts = [stratum.score(theta, tied=tied) for stratum in self.strata]
         return sum(u for u, _ in parts), sum(i for _, i in parts)
 
     def root(self, shift: float) -> float:
@@ -275,12 +214,7 @@ class _Trial:
                 f"{self.model.arms[1]!r} and {-least:g} in {self.model.arms[0]!r}",
                 do="report the test, or adjust for fewer covariates",
             )
-        reach = 1.0
-        while reach <= _WIDEST and not self.score(reach)[0] <= shift <= self.score(-reach)[0]:
-            reach *= 2
-        if reach > _WIDEST:
-            raise FitError("the hazard ratio is 0 or infinite", do="report the test")
-        return float(brentq(lambda theta: self.score(theta)[0] - shift, -reach, reach, xtol=1e-13, rtol=1e-14))
+        return solve_score(lambda theta: self.score(theta)[0], shift)
 
     def adjustment(self, theta: float) -> _Adjustment:
         """Return what covariates take away, by regression of derived outcomes at a log hazard ratio."""

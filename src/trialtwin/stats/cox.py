@@ -24,6 +24,7 @@ from trialtwin.stats.wald import wald_estimate
 
 VARIANCES = ("model", "robust")
 _STEPS, _HALVINGS, _DONE = 50, 30, 1e-12
+_ROUNDING = 1e-13
 _FLAT = 1e-10  # of an eigenvalue of the information, columns standardised
 _FADED = 1e-5  # share of the information at zero that must be left at the maximum
 
@@ -224,7 +225,8 @@ def _maximise(
         for halved in range(_HALVINGS):
             moved = beta + 0.5**halved * step
             new = evaluate(moved)
-            if np.isfinite(new.value) and new.value >= at.value:
+            # Near the maximum a likelihood of thousands of terms rises by less than its own rounding.
+            if np.isfinite(new.value) and new.value >= at.value - _ROUNDING * abs(at.value):
                 break
         else:
             raise ConvergenceError("the partial likelihood does not rise along its own gradient")
