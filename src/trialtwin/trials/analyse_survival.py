@@ -6,21 +6,21 @@ Every analysis takes ``(record, *, level)`` and its own options, and returns an 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
 from trialtwin.core.errors import ConfigError
-from trialtwin.core.estimate import Estimand, Estimate
-from trialtwin.stats.cox import CoxFit
-from trialtwin.stats.cox import cox as fit_cox
+from trialtwin.core.estimate import Estimate
+from trialtwin.stats.armmodel import ArmModel
 from trialtwin.stats.logrank import LogRank, fleming_harrington
 from trialtwin.stats.logrank import log_rank as test_log_rank
 from trialtwin.stats.logrank import max_combo as test_max_combo
-from trialtwin.stats.modelmatrix import factor_columns, join
+from trialtwin.stats.rmst_regression import rmst_regression
 from trialtwin.stats.survival import KaplanMeier, rmst_difference
 from trialtwin.stats.survival import kaplan_meier as fit_kaplan_meier
 from trialtwin.stats.wald import wald_estimate
-from trialtwin.trials.analyse_adjusted import adjusted_log_rank
+from trialtwin.trials.analyse_hazard import adjusted_log_rank, cox
 from trialtwin.trials.answer import Answer, Curve, Found, Summary, asked, exponentiated
 from trialtwin.trials.outcomes import SurvivalOutcome
 
@@ -53,7 +53,9 @@ def kaplan_meier(
     people, curves = record.patients, _curves(record)
     contrasts, means = [], []
     for time in at:
-        each = [_survival(record, arm, curve, time, level) for arm, curve in zip(people.arms, curves, strict=True)]
+        each = [
+            _survival(record, arm, curve, time, scale, level) for arm, curve in zip(people.arms, curves, strict=True)
+        ]
         means += [Found(one) for one in each]
         for reference, treated in people.pairs():
             first, second = each[reference], each[treated]
@@ -63,7 +65,7 @@ def kaplan_meier(
                 contrast=people.label(reference, treated),
                 n=first.n + second.n,
                 level=level,
-                method=first.method,
+                method=f"Kaplan–Meier at {time:g} {record.unit}",
                 variance="Greenwood",
                 estimand=asked(record.estimand, f"difference in survival at {time:g} {record.unit}"),
             )
@@ -172,68 +174,15 @@ def max_combo(
     return Answer(summaries=tuple(found))
 
 
-def cox(
+def rmst(
     record: SurvivalOutcome,
     *,
+    horizon: float,
     covariates: Sequence[str] = (),
-    strata: Sequence[str] = (),
-    one_arm_strata: str = "refuse",
-    ties: str = "Efron",
-    variance: str = "model",
+    measures: Sequence[str] = RMST_MEASURES,
     level: float = 0.95,
 ) -> Answer:
-    """Estimate hazard ratios under proportional hazards.
-
-    Parameters
-    ----------
-    record
-        Times to an event.
-    covariates
-        Names of covariates and factors; the hazard ratio is then conditional on them.
-    strata
-        Names of factors with a baseline hazard in each stratum.
-    one_arm_strata
-        "refuse", or "leave out" as R and SAS do: they say nothing.
-    ties, variance
-        "Efron" or "Breslow"; "model" or "robust".
-    level
-        Of the intervals.
-
-    Raises
-    ------
-    ConfigError
-        If an option does not exist.
-    DataError
-        If a covariate is missing, or a stratum holds one arm only.
-    FitError, ConvergenceError
-        As for ``stats.cox.cox``.
-    """
-    people = record.patients
-    columns = people.columns(covariates)
-    arms = factor_columns("arm", people.arms, people.arm)
-    codes = people.compared(strata, lone=one_arm_strata).codes if strata else None
-    fit = fit_cox(arms if columns is None else join(arms, columns), record.time, record.event, strata=codes, ties=ties)
-    words = (f" with {', '.join(covariates)}" if covariates else "") + (f", strata {', '.join(strata)}" * bool(strata))
-    summary = "conditional hazard ratio" if covariates else "hazard ratio"
-    found, at = [], asked(record.estimand, summary)
-    for reference, treated in people.pairs():
-        weights = {f"arm[{people.arms[treated]}]": 1.0}
-        if reference:
-            weights[f"arm[{people.arms[reference]}]"] = -1.0
-        label = people.label(reference, treated, "/")
-        log = fit.estimate(weights, label, variance=variance, level=level, estimand=at)
-        one = exponentiated(log, contrast=f"{label} (hazard ratio)", summary=summary)
-        method = one.method.replace("Cox model", f"Cox model{words}", 1)
-        found.append(Found(one.model_copy(update={"method": method})))
-    overall = _overall(fit, f"Cox model{words}, ties after {ties}, likelihood ratio", at)
-    facts: dict[str, float | str] = {"Log partial likelihood": fit.log_likelihood, "Events": fit.events}
-    return Answer(tuple(found), summaries=(overall,), facts=facts)
-
-
-def rmst(
-    record: SurvivalOutcome, *, horizon: float, measures: Sequence[str] = RMST_MEASURES, level: float = 0.95
-) -> Answer:
-    """Compare restricted mean survival times up to a horizon.
+    """Compare restricted mean survival times up to a horizon; with covariates, at the same covariates.
 
     Parameters
     ----------
@@ -241,6 +190,8 @@ def rmst(
         Times to an event.
     horizon
         In the unit of time, within the follow-up of every arm.
+    covariates
+        Names of covariates and factors: a regression of the restricted time on arm and these.
     measures
         "difference", "ratio".
     level
@@ -250,14 +201,15 @@ def rmst(
     ------
     ConfigError
         If a measure does not exist, or an arm was not followed up to the horizon.
+    DataError, FitError
+        If a covariate is missing, or columns depend on each other.
     """
     unknown = [name for name in measures if name not in RMST_MEASURES]
     if unknown:
         raise ConfigError(f"no measure {unknown[0]!r} of restricted means", exists=RMST_MEASURES)
     people, curves = record.patients, _curves(record)
     words = f"restricted mean time to {horizon:g} {record.unit}"
-    method = f"Kaplan–Meier, {words}"
-    settings = {"level": level, "method": method, "variance": "Greenwood", "unit": record.unit}
+    settings = {"level": level, "method": f"Kaplan–Meier, {words}", "variance": "Greenwood", "unit": record.unit}
     means, contrasts = [], []
     for arm, curve in zip(people.arms, curves, strict=True):
         _require_followed(arm, curve, horizon)
@@ -266,20 +218,11 @@ def rmst(
         means.append(Found(own))
     for measure in measures:
         for reference, treated in people.pairs():
-            one = rmst_difference(
-                curves[reference],
-                curves[treated],
-                horizon,
-                contrast=people.label(reference, treated),
-                measure="ratio" if measure == "ratio" else "difference",
-                level=level,
-                unit=record.unit,
-                estimand=asked(record.estimand, f"difference in {words}"),
-            )
+            one = _restricted(record, curves, (reference, treated), horizon, measure, covariates, level)
             if measure == "ratio":
                 label = f"{people.label(reference, treated, '/')} (ratio of restricted means)"
-                one = exponentiated(one, contrast=label, summary=f"{words}, ratio")
-            contrasts.append(Found(one.model_copy(update={"method": method})))
+                one = exponentiated(one, contrast=label, summary=f"ratio of {words.replace('time', 'times', 1)}")
+            contrasts.append(Found(one))
     return Answer(tuple(contrasts), tuple(means))
 
 
@@ -322,17 +265,6 @@ def _test(record: SurvivalOutcome, contrast: str, method: str, n: int, test: Log
     )
 
 
-def _overall(fit: CoxFit, method: str, estimand: Estimand) -> Summary:
-    test = fit.likelihood_ratio
-    return Summary(
-        contrast="all coefficients",
-        statistics={"n": fit.n, "events": fit.events, "statistic": test.statistic, "df": test.df, "p": test.p},
-        method=method,
-        variance="likelihood",
-        estimand=estimand,
-    )
-
-
 def _median(record: SurvivalOutcome, curve: Curve, scale: str) -> Summary:
     """Describe an arm: patients, events and the median time with its limits."""
     median, lower, upper = curve.estimate.quantile(0.5, scale=scale, level=curve.level)
@@ -346,16 +278,46 @@ def _median(record: SurvivalOutcome, curve: Curve, scale: str) -> Summary:
     )
 
 
-def _survival(record: SurvivalOutcome, arm: str, curve: KaplanMeier, time: float, level: float) -> Estimate:
+def _survival(record: SurvivalOutcome, arm: str, curve: KaplanMeier, time: float, scale: str, level: float) -> Estimate:
+    """Estimate survival at a time, with the curve's own interval."""
     _require_followed(arm, curve, time)
     t = np.array([time])
-    return wald_estimate(
+    one = wald_estimate(
         float(curve.at(t)[0]),
         float(curve.se(t)[0]),
         contrast=arm,
         n=curve.n,
         level=level,
-        method=f"Kaplan–Meier at {time:g} {record.unit}",
+        method=f"Kaplan–Meier at {time:g} {record.unit}, interval on the {scale} scale",
         variance="Greenwood",
         estimand=asked(record.estimand, f"survival at {time:g} {record.unit}"),
     )
+    bounds = curve.interval(t, scale=scale, level=level)
+    return one.model_copy(update={"lower": float(bounds.lower[0]), "upper": float(bounds.upper[0])})
+
+
+def _restricted(
+    record: SurvivalOutcome,
+    curves: Sequence[KaplanMeier],
+    pair: tuple[int, int],
+    horizon: float,
+    measure: str,
+    covariates: Sequence[str],
+    level: float,
+) -> Estimate:
+    """Compare restricted means of two arms: a difference, or the logarithm of a ratio."""
+    people, (reference, treated) = record.patients, pair
+    kind: Literal["ratio", "difference"] = "ratio" if measure == "ratio" else "difference"
+    words = f"restricted mean time to {horizon:g} {record.unit}"
+    label, at = people.label(reference, treated), asked(record.estimand, f"difference in {words}")
+    if not covariates:
+        one = rmst_difference(
+            curves[reference], curves[treated], horizon, contrast=label, measure=kind, level=level, unit=record.unit,
+            estimand=at,
+        )  # fmt: skip
+        return one.model_copy(update={"method": f"Kaplan–Meier, {words}"})
+    model = ArmModel(people.arms, people.arm, people.columns(covariates))
+    fit = rmst_regression(model, record.time, record.event, horizon, measure=kind)
+    weights = {f"arm[{people.arms[treated]}]": 1.0} | ({f"arm[{people.arms[reference]}]": -1.0} if reference else {})
+    one = fit.estimate(weights, label, level=level, unit=record.unit, estimand=at)
+    return one.model_copy(update={"method": f"regression of {words} with {', '.join(covariates)}"})

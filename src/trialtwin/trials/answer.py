@@ -107,7 +107,7 @@ def is_ratio(summary: str) -> bool:
     >>> is_ratio("hazard ratio"), is_ratio("log hazard ratio"), is_ratio("risk difference")
     (True, False, False)
     """
-    return summary.endswith("ratio") and not summary.startswith("log ")
+    return summary.startswith("ratio of ") or (summary.endswith("ratio") and not summary.startswith("log "))
 
 
 def exponentiated(estimate: Estimate, *, contrast: str, summary: str) -> Estimate:

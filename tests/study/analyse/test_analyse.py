@@ -52,6 +52,11 @@ def test_independent_continuous(analyse: Analyse) -> None:
     assert value(done, "main", "Placebo", "estimate") == pytest.approx(float(at_means @ fit.params), rel=1e-8)
     assert value(done, "robust", "Active − Placebo", "se") == pytest.approx(fit.HC3_se[1], rel=1e-8)
     assert value(done, "score", "Active − Placebo", "se") < value(done, "main", "Active − Placebo", "se")
+    bought = next(f.table for f in done.dossier.findings if f.id == "effects.bought.score")
+    assert bought is not None
+    base = sm.OLS(rows["CHG"].to_numpy(), designed(rows)[:, :3]).fit()
+    assert bought.column("se_without") == [pytest.approx(base.bse[1], rel=1e-8)]
+    assert 0 < float(bought.column("ratio")[0] or 1) < 1
     written = orjson.loads((done.folder / "ard.json").read_bytes())
     assert written == done.rows
     assert {row["randomisation"] for row in written} == {"permuted block within REGION"}

@@ -1,7 +1,8 @@
 """Contrasts and means of arms as findings: forests, contrasts by visit, means with intervals."""
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from trialtwin.core.finding import Cell, Column, Evidence, Figure, Finding, Table, Verdict
 from trialtwin.study.analyse.rows import Analysed
@@ -9,6 +10,9 @@ from trialtwin.study.analyse.spec import AnalyseSpec, EndpointSpec
 from trialtwin.trials.answer import Found, is_ratio
 
 _NOTE = "SE: standard error. df: degrees of freedom; none where the reference distribution is normal."
+_NORMAL = "SE: standard error. The reference distribution is normal."
+
+_BRACKETED = re.compile(r" \([a-z ]*ratio[a-z ]*\)$")
 
 type Block = list[tuple[Analysed, Found]]
 
@@ -62,9 +66,6 @@ def mean_findings(one: Analysed, evidence: Evidence) -> list[Finding]:
         Column(name="lower", label=f"{level} lower", decimals=decimals),
         Column(name="upper", label=f"{level} upper", decimals=decimals),
     ]
-    if first.df is None:
-        columns = [column for column in columns if column.name != "df"]
-        rows = [row[:-3] + row[-2:] for row in rows]
     words = one.endpoint.spec.words
     return [
         Finding(
@@ -72,12 +73,17 @@ def mean_findings(one: Analysed, evidence: Evidence) -> list[Finding]:
             section="survival" if one.endpoint.spec.kind == "time to event" else "means",
             title=f"{one.title}: {words}" + (", by visit" if several else ""),
             verdict=Verdict.INFO,
-            text=f"Method: {first.method}. Variance: {first.variance}. Intervals: {level}.",
-            table=Table(columns=tuple(columns), rows=tuple(rows)),
+            text=f"{_method_words(ordered)}Variance: {first.variance}. Intervals: {level}.",
+            table=_filled(columns, rows),
             figure=_means_figure(words, what, unit, level) if several else None,
             evidence=evidence,
         )
     ]
+
+
+def _method_words(means: list[Found]) -> str:
+    methods = {found.estimate.method for found in means}
+    return f"Method: {methods.pop()}. " if len(methods) == 1 else ""
 
 
 def decimals_of(errors: Iterable[float]) -> int:
@@ -112,7 +118,7 @@ def _forest(endpoint: EndpointSpec, measure: str, unit: str, block: Block, evide
         title=f"{_capital(measure)}: {endpoint.words}{at}",
         verdict=Verdict.INFO,
         text=_better_words(endpoint, ratio=ratio, hazard="hazard" in measure),
-        table=Table(columns=_columns(measure, unit, block), rows=tuple(rows), note=_NOTE),
+        table=_filled(_columns(measure, unit, block), rows),
         figure=Figure(
             kind="forest",
             encoding={"label": "analysis", "y": "estimate", "low": "lower", "high": "upper", "group": "contrast"},
@@ -138,7 +144,7 @@ def _by_visit(endpoint: EndpointSpec, measure: str, unit: str, block: Block, evi
         title=f"{_capital(measure)} by visit: {endpoint.words}",
         verdict=Verdict.INFO,
         text="The same contrasts at every visit.",
-        table=Table(columns=(columns[0], Column(name="visit", label="Visit"), *columns[1:]), rows=tuple(rows)),
+        table=_filled((columns[0], Column(name="visit", label="Visit"), *columns[1:]), rows),
         figure=Figure(
             kind="interval",
             encoding={
@@ -160,6 +166,15 @@ def _by_contrast(block: Block) -> Block:
     return sorted(block, key=lambda pair: names.index(_plain(pair[1].estimate.contrast)))
 
 
+def _filled(columns: Sequence[Column], rows: Sequence[tuple[Cell, ...]]) -> Table:
+    """Return a table without degrees of freedom where none has any."""
+    kept = [k for k, c in enumerate(columns) if c.name != "df" or any(row[k] is not None for row in rows)]
+    note = _NOTE if len(kept) == len(columns) else _NORMAL
+    return Table(
+        columns=tuple(columns[k] for k in kept), rows=tuple(tuple(row[k] for k in kept) for row in rows), note=note
+    )
+
+
 def _row(one: Analysed, found: Found) -> tuple[Cell, ...]:
     e = found.estimate
     return (_plain(e.contrast), one.title, e.n, e.value, e.se, e.df, e.lower, e.upper, e.p)
@@ -174,7 +189,7 @@ def _columns(measure: str, unit: str, block: Block) -> tuple[Column, ...]:
         Column(name="contrast", label="Contrast"),
         Column(name="analysis", label="Analysis"),
         Column(name="n", label="n", decimals=0),
-        Column(name="estimate", label=_capital(measure), unit=unit, decimals=decimals),
+        Column(name="estimate", label="Estimate", unit=unit, decimals=decimals),
         Column(name="se", label="SE", decimals=decimals + 1),
         Column(name="df", label="df", decimals=1),
         Column(name="lower", label=_capital(f"{level}lower"), decimals=decimals),
@@ -197,7 +212,7 @@ def _measure(found: Found) -> str:
 
 def _plain(contrast: str) -> str:
     """Return a contrast without the measure in brackets, which the title says."""
-    return contrast.split(" (", maxsplit=1)[0]
+    return _BRACKETED.sub("", contrast)
 
 
 def _slug(words: str) -> str:

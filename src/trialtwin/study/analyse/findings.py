@@ -3,6 +3,7 @@
 import numpy as np
 
 from trialtwin.core.finding import Cell, Column, Evidence, Finding, Table, Verdict
+from trialtwin.study.analyse.bought import bought_finding, has_score
 from trialtwin.study.analyse.curves import curve_finding
 from trialtwin.study.analyse.effects import decimals_of, effect_findings, mean_findings
 from trialtwin.study.analyse.prepare import Prepared
@@ -27,6 +28,7 @@ def findings_of(
 ) -> list[Finding]:
     """Return the findings in the order of the report."""
     findings = effect_findings(spec, analysed, evidence)
+    findings += [bought_finding(one, spec.level, evidence) for one in analysed if has_score(one)]
     for one in analysed:
         findings += mean_findings(one, evidence)
         if one.answer.curves:
@@ -207,7 +209,7 @@ def _randomisation(spec: AnalyseSpec, analysed: list[Analysed], evidence: Eviden
     if left_out:
         text += (
             f" {', '.join(left_out)}: the balanced factors are not in the model, so that standard errors tend to be too"
-            " large (Kahan and Morris 2012, doi:10.1002/sim.4431)."
+            " large and tests conservative (Kahan and Morris 2012, doi:10.1002/sim.4431)."
         )
     return Finding(
         id="patients.randomisation",

@@ -150,8 +150,9 @@ def _adjust(plan: MultiplicitySpec, p: np.ndarray) -> np.ndarray:
 def _p_value(hypothesis: HypothesisSpec, one: Analysed) -> tuple[str, str, float]:
     """Return the contrast of a hypothesis, its visit and its p-value."""
     choices = [(e.contrast, visit, e.p) for e, visit in one.answer.contrasts]
-    choices += [(s.contrast, s.visit, s.statistics["p"]) for s in one.answer.summaries if "p" in s.statistics]
+    tests = [(s.contrast, s.visit, s.statistics["p"]) for s in one.answer.summaries if "p" in s.statistics]
     wanted = hypothesis.contrast.replace(" - ", " − ")
+    choices += tests if wanted or not choices else []
     match = [c for c in choices if wanted in ("", c[0]) and hypothesis.visit in ("", c[1])]
     if len(match) != 1:
         raise MismatchError(

@@ -75,7 +75,14 @@ def _analyse(spec: AnalyseSpec, one: AnalysisSpec, endpoint: Prepared) -> Analys
     except TrialTwinError as error:
         where = f"analysis {one.id!r}" + (f": {error.where}" if error.where else "")
         raise type(error)(error.what, where=where, exists=error.exists, do=error.do) from error
-    return Analysed(one, one.title or TITLES[one.method], endpoint, answer)
+    return Analysed(one, _title(spec, one), endpoint, answer)
+
+
+def _title(spec: AnalyseSpec, one: AnalysisSpec) -> str:
+    """Return a title, told apart by the identifier where another analysis of the endpoint has the same."""
+    titles = [other.title or TITLES[other.method] for other in spec.analyses if other.endpoint == one.endpoint]
+    title = one.title or TITLES[one.method]
+    return f"{title} ({one.id})" if titles.count(title) > 1 else title
 
 
 def _dossier(

@@ -209,7 +209,7 @@ class AnalysisSpec(Part):
     rho: float | None = None
     gamma: float | None = None
     weightings: tuple[tuple[float, float], ...] | None = None
-    ties: Literal["Efron", "Breslow"] | None = None
+    ties: Literal["Efron", "Breslow", "exact"] | None = None
     horizon: float | None = None
     strategies: dict[str, str] | None = Field(default=None, description="imputation after each intercurrent event")
     delta: dict[str, float] | None = Field(default=None, description="shift of imputed values, by arm")
