@@ -50,7 +50,7 @@ def options_of(method: Method) -> tuple[str, ...]:
     Examples
     --------
     >>> options_of(METHODS["time to event"]["rmst"])
-    ('horizon', 'measures', 'level')
+    ('horizon', 'covariates', 'measures', 'level')
     """
     parameters = inspect.signature(method).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
