@@ -46,6 +46,12 @@ def test_what_cannot_be_is_refused() -> None:
         weighted_hazard_ratio(30.0, rho=0.0, gamma=1.0, **(DELAYED | {"ratio": np.array([1.0, 1.2])})).sized()
 
 
+@pytest.mark.parametrize("change", [{"hazard": 0.0}, {"dropout": -0.1}, {"rate": -1.0}, {"duration": 11.0}])
+def test_events_of_a_trial_that_cannot_be_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="do: give"):
+        expected_events(**({"hazard": 0.1, "dropout": 0.0, "rate": 1.0, "accrual": 12.0, "duration": 24.0} | change))
+
+
 DELAYED: dict[str, Any] = {
     "enrolled_for": np.array([5.0, 7.0]),
     "enrolled_rate": np.array([10.0, 20.0]),

@@ -5,8 +5,8 @@ import pytest
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
 from trialtwin.core.errors import ConfigError, DataError, FitError
-from trialtwin.stats.logrank import fleming_harrington, from_time, log_rank, magirr_burman, max_combo
-from trialtwin.stats.survival import kaplan_meier, milestone_difference, rmst_difference
+from trialtwin.stats.logrank import Weighting, fleming_harrington, from_time, log_rank, magirr_burman, max_combo
+from trialtwin.stats.survival import kaplan_meier, milestone_difference, require_times, rmst_difference
 
 
 def patients(n: int, seed: int, *, ratio: float = 1.0, arms: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,3 +138,47 @@ def test_a_horizon_or_a_time_that_nobody_reached_is_refused() -> None:
         milestone_difference(curve, curve, 0.5)
     with pytest.raises(DataError, match="no patients"):
         kaplan_meier(np.zeros(0), np.zeros(0, dtype=bool))
+    everybody = kaplan_meier(np.array([1.0, 5.0]), np.zeros(2, dtype=bool))
+    with pytest.raises(ConfigError, match="beyond the longest follow-up, 5"):
+        everybody.rmst(6.0)
+    with pytest.raises(ConfigError, match="the milestone 6 lies beyond"):
+        milestone_difference(curve, curve, 6.0, scale="plain")
+    with pytest.raises(ConfigError, match=r"a quantile of 1\.5"):
+        curve.quantile(1.5)
+
+
+def test_events_that_are_not_true_or_false_are_refused() -> None:
+    """As positions they would choose the first two patients, and give numbers."""
+    with pytest.raises(DataError, match="pass event == 1"):
+        require_times(np.array([1.0, 2.0, 3.0]), np.array([0, 1, 1]))
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_weights_that_are_none_are_refused(weight: float) -> None:
+    time, event, arm = patients(40, 1)
+    odd = Weighting("odd", lambda t, s: np.full_like(t, weight))
+    with pytest.raises(ConfigError, match="the weighting 'odd' does not give one finite weight"):
+        log_rank(time, event, arm, weighting=odd)
+    with pytest.raises(ConfigError, match="the weighting 'odd' does not give one finite weight"):
+        max_combo(time, event, arm, [odd, fleming_harrington()])
+
+
+def test_an_arm_without_events_is_compared_and_a_stratum_of_one_arm_adds_nothing() -> None:
+    time, event, arm = patients(60, 2)
+    none = event & (arm == 0)
+    assert log_rank(time, none, arm).z < 0
+    assert kaplan_meier(time[arm == 1], none[arm == 1]).survival.size == 0
+    strata = np.where(np.arange(60) < 10, arm, 2)
+    kept = np.arange(60) >= 10
+    assert log_rank(time, event, arm, strata=strata).chi2 == pytest.approx(
+        log_rank(time[kept], event[kept], arm[kept]).chi2
+    )
+
+
+def test_a_hundred_thousand_patients_are_counted_not_compared_in_pairs() -> None:
+    """Pairs of patients and event times would take 40 GB."""
+    rng = np.random.default_rng(3)
+    time, arm = rng.exponential(size=100_000), rng.integers(0, 2, 100_000)
+    event = rng.random(100_000) < 0.5
+    assert log_rank(time, event, arm).p > 0.001
+    assert kaplan_meier(time, event).at(np.array([0.5]))[0] == pytest.approx(np.exp(-0.25), abs=0.01)

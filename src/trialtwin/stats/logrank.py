@@ -108,6 +108,8 @@ def log_rank(
     ------
     DataError
         If times are impossible, lengths differ, or there are fewer than two arms.
+    ConfigError
+        If a weighting gives weights that are negative or not finite.
     FitError
         If there is nothing to compare: no event while patients of several arms were at risk.
 
@@ -122,7 +124,7 @@ def log_rank(
     weighting = weighting or fleming_harrington()
     arms = int(arm.max()) + 1
     tables = [_table(time[rows], event[rows], arm[rows], arms) for rows in parts]
-    weights = [weighting.weigh(table.times, table.before) for table in tables]
+    weights = [_weighed(weighting, table) for table in tables]
     observed = sum((w @ table.events for w, table in zip(weights, tables, strict=True)), np.zeros(arms))
     expected = sum((w @ table.expected for w, table in zip(weights, tables, strict=True)), np.zeros(arms))
     covariance = _covariance(tables, weights, weights)
@@ -168,7 +170,7 @@ def max_combo(
     if int(arm.max()) != 1:
         raise DataError(f"MaxCombo compares two arms, not {int(arm.max()) + 1}")
     tables = [_table(time[rows], event[rows], arm[rows], 2) for rows in parts]
-    weights = [[one.weigh(table.times, table.before) for table in tables] for one in weightings]
+    weights = [[_weighed(one, table) for table in tables] for one in weightings]
     cov = np.array([[_covariance(tables, w, v)[1, 1] for v in weights] for w in weights])
     if (np.diag(cov) <= 0).any():
         raise FitError("a weighted log-rank test has no variance", do="leave that weighting out")
@@ -202,13 +204,26 @@ def _table(
     arms: int,
 ) -> _Table:
     times = np.unique(time[event])
-    member = (arm[:, None] == np.arange(arms)).astype(float)
-    at_risk = (time[None, :] >= times[:, None]).astype(float) @ member
-    events = ((time[None, :] == times[:, None]) & event[None, :]).astype(float) @ member
+    reached = np.searchsorted(times, time, side="right")
+    # A patient is at risk at the event times up to the own one: count from the end.
+    ends = np.stack([np.bincount(reached[arm == a], minlength=len(times) + 1) for a in range(arms)], axis=1)
+    at_risk = ends[::-1].cumsum(axis=0)[::-1][1:].astype(float)
+    drawn = [np.bincount(reached[event & (arm == a)] - 1, minlength=len(times)) for a in range(arms)]
+    events = np.stack(drawn, axis=1).astype(float)
     y, d = at_risk.sum(axis=1), events.sum(axis=1)
     curve = np.cumprod(1 - d / y)
     spread = np.where(y > 1, d * (y - d) / np.maximum(y - 1, 1), 0.0)
     return _Table(times, np.append(1.0, curve)[: len(times)], events, at_risk / y[:, None], spread)
+
+
+def _weighed(weighting: Weighting, table: _Table) -> Float[np.ndarray, " event"]:
+    weights = np.asarray(weighting.weigh(table.times, table.before))
+    if weights.shape != table.times.shape or not np.isfinite(weights).all() or (weights < 0).any():
+        raise ConfigError(
+            f"the weighting {weighting.name!r} does not give one finite weight, 0 or more, for each event time",
+            do="check its function of event times and pooled survival",
+        )
+    return weights
 
 
 def _covariance(

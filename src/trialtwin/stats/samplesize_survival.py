@@ -60,11 +60,22 @@ def expected_events(*, hazard: float, dropout: float, rate: float, accrual: floa
     d = γ λ/(λ + η) [R − (e^{−(λ+η)(T−R)} − e^{−(λ+η)T}) / (λ + η)] with hazard λ, dropout η, γ patients a unit of time
     over the accrual R, and the analysis at T.
 
+    Raises
+    ------
+    ConfigError
+        If the hazard is not above 0, another number is below it, or accrual outlasts the study.
+
     Examples
     --------
     >>> round(expected_events(hazard=0.1, dropout=0.0, rate=10.0, accrual=10.0, duration=20.0), 3)
     76.746
     """
+    require_positive(hazard=hazard)
+    if not (min(dropout, rate, accrual) >= 0 and accrual <= duration < float("inf")):
+        raise ConfigError(
+            f"dropout {dropout:g}, rate {rate:g}, accrual {accrual:g} and duration {duration:g}",
+            do="give numbers of 0 or more, and a study at least as long as accrual",
+        )
     leaving = hazard + dropout
     at_risk = (exp(-leaving * (duration - accrual)) - exp(-leaving * duration)) / leaving
     return rate * hazard / leaving * (accrual - at_risk)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from scipy.special import ndtri
 
 from trialtwin.core.arrays import frozen, require_finite, require_length
@@ -98,7 +98,14 @@ class KaplanMeier:
 
         The interval holds the times at which the curve's own interval contains 1 − q (Brookmeyer and Crowley 1982,
         doi:10.2307/2530286). Where the curve is flat at 1 − q, the middle of the flat part counts, as in R.
+
+        Raises
+        ------
+        ConfigError
+            If q is not between 0 and 1, and as for ``interval``.
         """
+        if not 0 < q < 1:
+            raise ConfigError(f"a quantile of {q:g}", do="give a share between 0 and 1, 0.5 for the median")
         bounds = self.interval(self.times, scale=scale, level=level)
         return (
             self._crosses(self.survival, 1 - q),
@@ -129,7 +136,7 @@ class KaplanMeier:
         """
         if not horizon > 0:
             raise ConfigError(f"a horizon of {horizon:g}", do="give a positive time")
-        if horizon > self.last and len(self.survival) and self.survival[-1] > 0:
+        if horizon > self.last and (len(self.survival) == 0 or self.survival[-1] > 0):
             raise ConfigError(
                 f"the horizon {horizon:g} lies beyond the longest follow-up, {self.last:g}",
                 do="give a horizon within the follow-up of every arm",
@@ -161,26 +168,29 @@ def kaplan_meier(time: Float[np.ndarray, " patient"], event: Bool[np.ndarray, " 
     array([0.75 , 0.375, 0.   ])
     """
     require_times(time, event)
-    times = np.unique(time[event])
-    at_risk = (time[None, :] >= times[:, None]).sum(axis=1).astype(float)
-    events = ((time[None, :] == times[:, None]) & event[None, :]).sum(axis=1).astype(float)
+    times, events = np.unique(time[event], return_counts=True)
+    at_risk = (len(time) - np.searchsorted(np.sort(time), times)).astype(float)
+    events = events.astype(float)
     with np.errstate(divide="ignore"):
         greenwood = np.cumsum(events / (at_risk * (at_risk - events)))
     survival = np.cumprod(1 - events / at_risk)
     return KaplanMeier(times, at_risk, events, survival, greenwood, float(time.max()), len(time))
 
 
-def require_times(time: Float[np.ndarray, " patient"], event: Bool[np.ndarray, " patient"]) -> None:
+def require_times(time: Float[np.ndarray, " patient"], event: Shaped[np.ndarray, " patient"]) -> None:
     """Refuse times that cannot be times to an event.
 
     Raises
     ------
     DataError
-        If there are none, lengths differ, or one is negative or missing.
+        If there are none, lengths differ, one is negative or missing, or events are not true or false.
     """
     if len(time) == 0:
         raise DataError("no patients with a time to an event")
     require_length("event", event, len(time))
+    if event.dtype != bool:
+        # As positions, 0 and 1 would choose the first two patients.
+        raise DataError(f"events are given as {event.dtype}, not as true or false", do="pass event == 1")
     require_finite("the time to the event", time)
     if (time < 0).any():
         raise DataError(
@@ -241,8 +251,15 @@ def milestone_difference(
     Raises
     ------
     ConfigError
-        If a curve is 0 or 1 at that time, where the log(−log) scale has no value.
+        If a group was not followed up to that time while some were event-free, or a curve is 0 or 1 there, where the
+        log(−log) scale has no value.
     """
+    for curve in (first, second):
+        if at > curve.last and (len(curve.survival) == 0 or curve.survival[-1] > 0):
+            raise ConfigError(
+                f"the milestone {at:g} lies beyond the longest follow-up, {curve.last:g}",
+                do="compare at a time within the follow-up of both groups",
+            )
     t = np.array([at])
     s = np.array([first.at(t)[0], second.at(t)[0]])
     error = np.array([first.se(t)[0], second.se(t)[0]])
