@@ -5,8 +5,9 @@ import pytest
 
 from trialtwin.core.errors import ConfigError, DataError, FitError
 from trialtwin.stats.ancova import least_squares
+from trialtwin.stats.imputation_model import STRATEGIES
 from trialtwin.stats.modelmatrix import continuous_columns, intercept, join
-from trialtwin.stats.reference_imputation import STRATEGIES, conditional_mean
+from trialtwin.stats.reference_imputation import conditional_mean
 
 SIGMA = np.array([[4.0, 3.0, 2.5], [3.0, 5.0, 4.0], [2.5, 4.0, 6.0]])
 

@@ -44,6 +44,8 @@ class BatchFit:
         Coefficients with standard errors and degrees of freedom; NaN where a trial was not fitted.
     covariance : shape (trial, visit, visit)
         Covariance matrix of the visits.
+    coefficients : shape (trial, visit, coefficient)
+        All coefficients: the intercept, then the covariates in their order.
     """
 
     columns: tuple[str, ...]
@@ -52,9 +54,10 @@ class BatchFit:
     se: Float[np.ndarray, "trial column visit"]
     df: Float[np.ndarray, "trial column visit"]
     covariance: Float[np.ndarray, "trial visit visit"]
+    coefficients: Float[np.ndarray, "trial visit coefficient"]
 
     def __post_init__(self) -> None:
-        for name in ("converged", "estimate", "se", "df", "covariance"):
+        for name in ("converged", "estimate", "se", "df", "covariance", "coefficients"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
 
     @property
@@ -121,8 +124,7 @@ def batch_mmrm(
         _fit_chunk(covariates[k : k + _CHUNK], outcomes[k : k + _CHUNK], places, kenward_roger=df != "Satterthwaite")
         for k in range(0, len(covariates), _CHUNK)
     ]
-    converged, estimate, se, found, covariance = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return BatchFit(tuple(columns), converged, estimate, se, found, covariance)
+    return BatchFit(tuple(columns), *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _require_batch(covariates: np.ndarray, outcomes: np.ndarray, names: Sequence[str], df: str) -> None:
@@ -145,7 +147,7 @@ def _require_batch(covariates: np.ndarray, outcomes: np.ndarray, names: Sequence
 def _fit_chunk(
     covariates: Trials, outcomes: Trials, places: list[int], *, kenward_roger: bool
 ) -> tuple[np.ndarray, ...]:
-    """Fit some trials: converged, estimates, standard errors, degrees of freedom, covariance matrices."""
+    """Fit some trials: converged, estimates, standard errors, degrees of freedom, covariances, all coefficients."""
     trials, patients, visits = outcomes.shape
     seen = ~np.isnan(outcomes)
     z, back, whole = _orthonormal(np.concatenate([np.ones((trials, patients, 1)), covariates], axis=2))
@@ -163,19 +165,21 @@ def _fit_chunk(
     shape = (trials, len(places), visits)
     estimate, se, df = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
     covariance = np.full((trials, visits, visits), np.nan)
+    everything = np.full((trials, visits, z.shape[2]), np.nan)
     if len(good):
         within = np.flatnonzero(converged[fitted])
         point, curvature = point.of(within), _curvature_of(curvature, within)
         coefficients = ordinary[good] + point.coefficients.reshape(len(good), visits, -1)
         contrasts = back[good][:, places]
-        estimate[good] = np.einsum("tcr,tvr->tcv", contrasts, coefficients)
+        everything[good] = coefficients @ back[good].mT
+        estimate[good] = everything[good][:, :, places].mT
         for k in range(len(places)):
             square, df[good, k] = _inference(
                 likelihood, moments.of(good), point, curvature, contrasts[:, k], kenward_roger=kenward_roger
             )
             se[good, k] = np.sqrt(square)
         covariance[good] = point.factor @ point.factor.mT
-    return converged, estimate, se, df, covariance
+    return converged, estimate, se, df, covariance, everything
 
 
 def _orthonormal(z: Trials) -> tuple[Trials, Trials, Bool[np.ndarray, " trial"]]:

@@ -10,11 +10,12 @@ from types import MappingProxyType
 import numpy as np
 
 from trialtwin.core.errors import ConfigError, DataError, MismatchError
+from trialtwin.stats.imputation_model import STRATEGIES
 from trialtwin.stats.meanmodel import Factor as Coded
 from trialtwin.stats.meanmodel import MeanModel, mean_model
 from trialtwin.stats.mmrm import mmrm as fit_mmrm
 from trialtwin.stats.mmrm_result import RepeatedFit
-from trialtwin.stats.reference_imputation import STRATEGIES, conditional_mean
+from trialtwin.stats.reference_imputation import conditional_mean
 from trialtwin.stats.wald import wald_estimate
 from trialtwin.trials.analyse import SCORE
 from trialtwin.trials.answer import Answer, Found, Summary, asked
@@ -120,7 +121,7 @@ def reference_based(
     covariates
         Names of covariates and factors of the imputation model and of the ANCOVA.
     strategies
-        Strategy of each intercurrent event by its name (``stats.reference_imputation.STRATEGIES``).
+        Strategy of each intercurrent event by its name (``stats.imputation_model.STRATEGIES``).
     delta
         Added to imputed values, by arm.
     level
