@@ -14,6 +14,7 @@ from trialtwin.cli.app import app
 pytestmark = pytest.mark.reference
 type Numbers = dict[tuple[str, str, str, str], float]
 
+NAMES = {"estimate": "estimate", "se": "SE", "df": "df", "statistic": "t.ratio", "p": "p.value", "upper": "upper.CL"}
 XANOMELINE = """
 id = "xanomeline"
 title = "Xanomeline"
@@ -248,3 +249,85 @@ strata = ["PH"]
     assert found["adjusted", "Male − Female", "", "statistic"] == pytest.approx(
         numbers["logrank"]["Male v.s. Female"]["Test Stat."], rel=1e-6
     )
+
+
+def test_reference_mmrm_with_a_prognostic_score(shared: Path, tmp_path: Path) -> None:
+    """R mmrm: score, baseline and arm by visit, Kenward–Roger in both forms and Satterthwaite."""
+    case = shared / "reference" / "mmrm_sim_procova_4visit"
+    rows = pl.read_csv(case / "data.csv", null_values=["NA"])
+    rows.with_columns(PARAMCD=pl.lit("X"), AVAL=pl.col("CHG")).write_csv(tmp_path / "adqs.csv")
+    page = """
+id = "procova"
+title = "procova"
+data = {records = "adqs"}
+arms = {variable = "ARM", names = ["PBO", "ACT"]}
+
+[[endpoints]]
+id = "change"
+kind = "repeated"
+parameter = "X"
+visits = ["V1", "V2", "V3", "V4"]
+record_flag = ""
+score = "PROG"
+"""
+    forms = {
+        "Kenward-Roger-linear": "Kenward-Roger|Kenward-Roger-Linear",
+        "Kenward-Roger": "Kenward-Roger|default",
+        "Satterthwaite": "Satterthwaite|default",
+    }
+    for df in forms:
+        page += f"""
+[[analyses]]
+id = "{df}"
+primary = {str(df == "Satterthwaite").lower()}
+endpoint = "change"
+method = "procova_mmrm"
+covariates = ["BASE"]
+by_visit = ["BASE"]
+df = "{df}"
+"""
+    found = run(page, tmp_path, tmp_path)
+    expected = json.loads((case / "expected.json").read_text())["expected"]
+    for df, name in forms.items():
+        for contrast in expected[name]["lsm"]["contrasts_vs_control"]:
+            for stat, key in NAMES.items():
+                number = found[df, "ACT − PBO", contrast["AVISIT"], stat]
+                assert number == pytest.approx(contrast[key], rel=1e-4), (df, stat)
+
+
+def test_reference_robincar_counts(shared: Path, tmp_path: Path) -> None:
+    """Rate ratio and difference by AIPW with Poisson and negative binomial working models."""
+    case = shared / "reference" / "robincar2_sim_count"
+    rows = pl.read_csv(case / "data.csv").with_columns(PARAMCD=pl.lit("RELAPSE"))
+    rows.with_columns(pl.format("S{}", "id").alias("id")).write_csv(tmp_path / "adrel.csv")
+    page = """
+id = "counts"
+title = "counts"
+data = {records = "adrel", mappings = {adrel = {USUBJID = "id", AVAL = "relapses"}}}
+arms = {variable = "treatment", names = ["ctl", "act"]}
+
+[[endpoints]]
+id = "relapses"
+kind = "count"
+parameter = "RELAPSE"
+record_flag = ""
+"""
+    for name, working in (("poisson", "Poisson"), ("negbin", "negative binomial")):
+        page += f"""
+[[analyses]]
+id = "{name}"
+primary = {str(name == "poisson").lower()}
+endpoint = "relapses"
+method = "aipw"
+working = "{working}"
+covariates = ["prog"]
+"""
+    found = run(page, tmp_path, tmp_path)
+    expected = json.loads((case / "expected.json").read_text())["expected"]
+    for name in ("poisson", "negbin"):
+        log, difference = expected[f"{name}.log_risk_ratio"], expected[f"{name}.difference"]
+        assert np.log(found[name, "act / ctl (rate ratio)", "", "estimate"]) == pytest.approx(
+            log["contrast"][0], rel=1e-5
+        )
+        assert found[name, "act − ctl", "", "estimate"] == pytest.approx(difference["contrast"][0], rel=1e-5)
+        assert found[name, "act − ctl", "", "se"] ** 2 == pytest.approx(difference["contrast_vcov"][0][0], rel=1e-5)

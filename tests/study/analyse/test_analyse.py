@@ -10,6 +10,7 @@ import pytest
 import statsmodels.api as sm
 from small_trial import N, page, repeated, tables, value
 
+from trialtwin.core.errors import ConfigError
 from trialtwin.stats.binary import miettinen_nurminen, one_table
 from trialtwin.stats.logrank import log_rank
 from trialtwin.stats.reference_imputation import conditional_mean
@@ -70,6 +71,7 @@ def test_repeated_with_a_score_and_imputation(analyse: Analyse) -> None:
     content["analyses"] += [
         analysis("score", "procova_mmrm", covariates=["BASE"], by_visit=["BASE"], covariance="compound symmetry"),
         analysis("jump", "reference_based", covariates=["BASE"], strategies={"stop": "JR"}),
+        analysis("tip", "reference_based", covariates=["BASE"], strategies={"stop": "MAR"}, delta={"Active": 2.0}),
     ]
     content["multiplicity"] = {
         "method": "fixed sequence",
@@ -84,22 +86,44 @@ def test_repeated_with_a_score_and_imputation(analyse: Analyse) -> None:
     p = [value(done, "main", label, "p", visit) for visit in ("Week 12", "Week 4")]
     adjusted = [value(done, "main", label, "adjusted p", visit) for visit in ("Week 12", "Week 4")]
     assert adjusted == [p[0], max(p)]
-    assert [f.figure.kind for f in done.dossier.findings if f.figure] == ["forest", "interval", *["interval"] * 3]
+    assert [f.figure.kind for f in done.dossier.findings if f.figure] == ["forest", *["interval"] * 5]
     known = tables()
     people = known["adsl"].filter(pl.col("FASFL") == "Y")
     wide = known["adqs"].pivot("AVISIT", index=["USUBJID", "BASE"], values="CHG")
     wide = people.join(wide, on="USUBJID", how="left", maintain_order="left")
     y = wide.select("Week 4", "Week 8", "Week 12").to_numpy().astype(float)
     stops = people["EOTDY"].is_not_null().to_numpy()  # on day 40, after Week 4 (day 29) and before Week 8 (day 57)
-    found = conditional_mean(
-        y,
-        (people["TRT01P"] == "Active").to_numpy().astype(int),
-        wide["BASE"].to_numpy()[:, None],
-        event=np.where(stops, 1, 3),
-        strategy=["JR" if stop else "MAR" for stop in stops],
-    )
-    for stat, expected in (("estimate", found.effect[2]), ("se", found.effect_se[2])):
-        assert value(done, "jump", label, stat, "Week 12") == pytest.approx(expected, rel=1e-9)
+    active = (people["TRT01P"] == "Active").to_numpy().astype(int)
+    jump = {"event": np.where(stops, 1, 3), "strategy": ["JR" if stop else "MAR" for stop in stops]}
+    for name, how in (("jump", jump), ("tip", {"delta": 2.0 * active})):
+        found = conditional_mean(y, active, wide["BASE"].to_numpy()[:, None], **how)
+        for stat, expected in (("estimate", found.effect[2]), ("se", found.effect_se[2])):
+            assert value(done, name, label, stat, "Week 12") == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_graph_that_passes_all_on_is_holms_procedure(analyse: Analyse) -> None:
+    content = repeated()
+    names = [{"name": visit, "analysis": "main", "visit": visit} for visit in ("Week 4", "Week 8", "Week 12")]
+    passed = {one["name"]: {other["name"]: 0.5 for other in names if other is not one} for one in names}
+    holm = analyse(content | {"multiplicity": {"method": "Holm", "hypotheses": names}})
+    weighted = [one | {"weight": 1 / 3} for one in names]
+    graph = {"method": "graph", "hypotheses": weighted, "transitions": passed}
+    found = [
+        [row["value"] for row in done.rows if row["stat"] == "adjusted p"]
+        for done in (holm, analyse(content | {"multiplicity": graph}))
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+    assert len(set(found[0])) == 3
+
+
+def test_minimisation_asks_for_its_factors_in_the_model(analyse: Analyse) -> None:
+    minimised = {"scheme": "minimisation", "strata": ["REGION"]}
+    main = analysis("main", "aipw", covariates=["REGION", "BASE"], interact=True, primary=True)
+    done = analyse(page(randomisation=minimised, analyses=[main]))
+    assert {row["randomisation"] for row in done.rows} == {"minimisation within REGION"}
+    assert value(done, "main", "Active − Placebo", "se") > 0
+    with pytest.raises(ConfigError, match="joint strata into the covariates"):
+        analyse(page(randomisation=minimised, analyses=[main | {"covariates": ["BASE"]}]))
 
 
 def test_a_hypothetical_strategy_sets_values_after_the_event_aside(analyse: Analyse) -> None:

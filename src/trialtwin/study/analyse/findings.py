@@ -180,7 +180,8 @@ def _flow(spec: AnalyseSpec, one: Prepared, evidence: Evidence) -> Finding:
         section="patients",
         title=f"From the population to the analysis: {one.spec.words}",
         verdict=Verdict.INFO,
-        text=f"{total} subjects in the population “{spec.population.name}”, by arm.",
+        text=f"{total} subjects in the population “{spec.population.name}”, by arm."
+        + (f" {one.others} more are in none of these arms, and left out." if one.others else ""),
         table=Table(
             columns=(
                 Column(name="what", label="Patients"),

@@ -20,11 +20,15 @@ type Outcome = SingleOutcome | RepeatedOutcome | SurvivalOutcome
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An endpoint ready to analyse, and the flow of patients to it: what, then a number for each arm."""
+    """An endpoint ready to analyse, and the flow of patients to it: what, then a number for each arm.
+
+    ``others`` is the number of subjects of the population who are in none of the page's arms.
+    """
 
     spec: EndpointSpec
     outcome: Outcome
     flow: tuple[tuple[str, tuple[int, ...]], ...]
+    others: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class _Population:
     subjects: Subjects
     index: Int[np.ndarray, " patient"]
     arm: Int[np.ndarray, " patient"]
+    others: int
 
     @property
     def ids(self) -> list[str]:
@@ -96,7 +101,7 @@ def _population(trial: Trial, subjects: Subjects) -> _Population:
     place = {name: k for k, name in enumerate(spec.arms.names)}
     arm = np.array([place.get(name or "", -1) for name in names])
     index = np.flatnonzero(inside & (arm >= 0))
-    return _Population(subjects, index, arm[index])
+    return _Population(subjects, index, arm[index], int((inside & (arm < 0)).sum()))
 
 
 def _chosen(spec: AnalyseSpec, endpoint: EndpointSpec, rows: Rows) -> Rows:
@@ -266,7 +271,7 @@ def _repeated(trial: Trial, endpoint: EndpointSpec, people: _Population, rows: R
         score=None if score is None else score[kept],
         times=nominal_days(endpoint, rows) if endpoint.day and endpoint.day in rows.frame.columns else None,
     )
-    return Prepared(endpoint, outcome, tuple(flow))
+    return Prepared(endpoint, outcome, tuple(flow), people.others)
 
 
 def _complete(trial: Trial, endpoint: EndpointSpec, people: _Population) -> np.ndarray:
@@ -325,7 +330,7 @@ def _single(trial: Trial, endpoint: EndpointSpec, people: _Population, rows: Row
         exposure=exposure,
         score=score,
     )
-    return Prepared(endpoint, outcome, tuple(flow))
+    return Prepared(endpoint, outcome, tuple(flow), people.others)
 
 
 def _response(endpoint: EndpointSpec, people: _Population, rows: Rows, subject: str) -> Float[np.ndarray, " patient"]:
@@ -372,4 +377,4 @@ def _survival(trial: Trial, endpoint: EndpointSpec, people: _Population, rows: R
         unit=endpoint.unit or "days",
         estimand=estimand_of(spec, endpoint),
     )
-    return Prepared(endpoint, outcome, flow)
+    return Prepared(endpoint, outcome, flow, people.others)
