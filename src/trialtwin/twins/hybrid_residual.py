@@ -29,7 +29,7 @@ from trialtwin.twins.course import METHOD, Instrument, Observations
 from trialtwin.twins.hybrid_disease import AXES, TERMS, Corrected, Residual, blank, multipliers, weight_of
 from trialtwin.twins.hybrid_reading import Reading, read
 from trialtwin.twins.population import Learnt, marginals
-from trialtwin.twins.posterior import infer
+from trialtwin.twins.posterior import PIECE, infer
 from trialtwin.twins.system import Course, Person
 
 AMPLITUDE = 0.5  # τ: what one weight of 1 does to the logarithm of a mechanism
@@ -37,7 +37,8 @@ STILL = 1e-6  # share of its range that a state must move, or differ between pat
 ROUNDS = 40
 SHORTER = 6
 NEAR = 0.5  # the same, of all patients after some: a posterior draw lies half a nat a parameter below the maximum
-FEW = 256  # patients that a residual is first fitted to
+FEW = PIECE  # patients that a residual is first fitted to
+APART = 1e-3  # SD of an effect beyond which two searches ended in modes of their own
 SETTLED = 0.05  # units of log density that a scoring step still promises
 
 
@@ -204,8 +205,10 @@ def _fit(
     def height(population: np.ndarray, values: np.ndarray) -> float:
         return float(values.sum() - 0.5 * (((population - mean) / sd) ** 2).sum())
 
-    population, anchor = start, modes
-    (values, scores), length = _at(bent, start, modes, data, grid), 1.0
+    population, anchor, length = start, modes, 1.0
+    modes, (values, scores) = _inferred(bent, start, (modes, anchor), data, grid)
+    if not np.isfinite(values).all():
+        raise ConvergenceError(f"{np.count_nonzero(~np.isfinite(values))} patient(s) were not found at the start")
     for _ in range(ROUNDS):
         gradient = scores.sum(axis=0) - (population - mean) / sd**2
         information = scores.T @ scores + np.diag(sd**-2.0)
@@ -240,13 +243,22 @@ def _inferred(
     Searched from where the modes were and from where they were without a residual, so that the density does not depend
     on the way that led there. The value of a patient who is not found is NaN.
     """
-    found = [infer(bent, jnp.asarray(population), start, data, grid) for start in starts]
-    heights = [_at(bent, population, mode.position, data, grid) for mode in found]
-    values = np.array([np.where(m.converged, v, -np.inf) for m, (v, _) in zip(found, heights, strict=True)])
-    second = values[1] > values[0]
-    best = np.where(np.isfinite(values.max(axis=0)), values.max(axis=0), np.nan)
-    scores = np.where(second[:, None], heights[1][1], heights[0][1])
-    return jnp.where(jnp.asarray(second)[:, None], found[1].position, found[0].position), (best, scores)
+    first, second = (infer(bent, jnp.asarray(population), start, data, grid) for start in starts)
+    values, scores = (a.copy() for a in _at(bent, population, first.position, data, grid))
+    values[~np.asarray(first.converged)] = -np.inf
+    position = np.array(first.position)
+    apart = np.abs(position - np.asarray(second.position)).max(axis=1)
+    other = np.flatnonzero(np.asarray(second.converged) & ~(apart < APART))
+    if len(other):
+        # as many rows as one piece has, so that nothing is compiled for their number
+        rows = np.resize(other, -(-len(other) // PIECE) * PIECE if len(position) > PIECE else len(position))
+        own = jax.tree.map(lambda a: a[rows], data)
+        there, slopes = _at(bent, population, second.position[rows], own, grid)
+        chosen = there > values[rows]
+        better = rows[chosen]
+        values[better], scores[better] = there[chosen], slopes[chosen]
+        position[better] = np.asarray(second.position)[better]
+    return jnp.asarray(position), (np.where(np.isfinite(values), values, np.nan), scores)
 
 
 def _at(

@@ -13,7 +13,7 @@ from trialtwin.engine.grid import Grid
 from trialtwin.infer.laplace import log_marginal
 from trialtwin.infer.optimise import minimise
 from trialtwin.twins.course import Instrument, Observations
-from trialtwin.twins.posterior import infer, require_solved, solver_errors
+from trialtwin.twins.posterior import by_pieces, infer, require_solved, solver_errors
 
 
 class Learnt(NamedTuple):
@@ -77,12 +77,17 @@ def learn_population(
     return Learnt(found, np.linalg.inv(optimum.hessian), optimum.value, modes)
 
 
-@eqx.filter_jit
 def marginals(
     instrument: Instrument, population: Array, modes: Array, data: Observations, grid: Grid
 ) -> tuple[Float[Array, " patient"], Float[Array, "patient parameter"]]:
     """Return each patient's log marginal density at the own mode, and its exact gradient, the score."""
+    return by_pieces(lambda u, one: _marginals(instrument, population, u, one, grid), modes, data)
 
+
+@eqx.filter_jit
+def _marginals(
+    instrument: Instrument, population: Array, modes: Array, data: Observations, grid: Grid
+) -> tuple[Float[Array, " patient"], Float[Array, "patient parameter"]]:
     def patient(mode: Array, one: Observations) -> tuple[Array, Array]:
         def value(theta: Array) -> Array:
             return log_marginal(instrument.log_joint, instrument.expand, theta, mode, (one, grid))

@@ -1,7 +1,10 @@
 """Patients inferred: their most probable effects, the posterior around them, and what would be measured of them."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -31,6 +34,7 @@ from trialtwin.twins.course import Instrument, Observations
 
 POINTS = 256  # fixed points of each patient's posterior that expectations are taken over
 PROPOSED = 96  # random points of each patient's posterior, for each draw of the population
+PIECE = 256  # patients inferred together
 LEAST = 12.0  # effective points below which a patient's posterior counts as not found
 
 
@@ -52,10 +56,37 @@ def normal_points(count: int, dimension: int) -> Float[np.ndarray, "point effect
     return np.asarray(ndtri(sobol.random_base2(int(np.log2(count)))))
 
 
-@eqx.filter_jit
+def by_pieces[T](function: Callable[..., T], *patients: Any) -> T:
+    """Call a function of arrays of patients for 256 patients at a time, on all processors, and join what it returns.
+
+    Whatever the number of patients beyond that, one shape is compiled, and a patient whose search is long holds up only
+    those beside. The last piece is filled up with zeros: nothing observed.
+    """
+    n = len(jax.tree.leaves(patients)[0])
+    if n <= PIECE:
+        return function(*patients)
+
+    def piece(first: int) -> T:
+        def cut(array: Array) -> Array:
+            own = array[first : first + PIECE]
+            return jnp.concatenate([own, jnp.zeros((PIECE - len(own), *array.shape[1:]), array.dtype)])
+
+        found: T = jax.tree.map(lambda a: a.block_until_ready(), function(*jax.tree.map(cut, patients)))
+        return found
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(piece, range(0, n, PIECE)))
+    joined: T = jax.tree.map(lambda *parts: jnp.concatenate(parts)[:n], *found)
+    return joined
+
+
 def infer(instrument: Instrument, population: Array, start: Array, data: Observations, grid: Grid) -> Mode:
     """Find every patient's most probable effects."""
+    return by_pieces(lambda u, one: _modes(instrument, population, u, one, grid), start, data)
 
+
+@eqx.filter_jit
+def _modes(instrument: Instrument, population: Array, start: Array, data: Observations, grid: Grid) -> Mode:
     def patient(u: Array, one: Observations) -> Mode:
         return find_mode(instrument.log_joint, instrument.expand, population, u, (one, grid))
 
