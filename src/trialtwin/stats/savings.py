@@ -1,10 +1,12 @@
-r"""The savings certificate: what a prognostic score saves a trial that is planned with it, and what happens if it fails.
+r"""The savings certificate: what a prognostic score saves a trial planned with it, and what happens if it fails.
 
 With σ the standard deviation left by the other covariates (inflated by ι), ρ the score's correlation with the outcome
-given them (deflated by λ), the trial without the score needs n(ισ) patients by the two-sample t test and the trial with
-it n(ισ√(1 − λ²ρ²)). Where all is saved in the control arm, the treated arm stays as it would be without the score and
-the control arm is the smallest that has the power. Should the score tell nothing, the smaller trial has the power of the
-t test at ισ, and the fall-back is the size without it. Patients are enrolled so that enough are left after dropout.
+given them (deflated by λ), the trial without the score needs n(ισ) patients by the two-sample t test and the trial
+with it n(ισ√(1 − λ²ρ²)). Where all is saved in the control arm, the treated arm stays as it would be without the score
+and the control arm is the smallest that has the power. Should the score tell nothing, the smaller trial has the power
+of the t test at ισ, and the fall-back is the size without it. Patients are enrolled so that enough are left after
+dropout. ``alpha`` is two-sided; ``ratio`` is treated : control. Source: Schuler A et al. (2022),
+doi:10.1515/ijb-2021-0072.
 """
 
 from dataclasses import dataclass
@@ -41,10 +43,10 @@ class Enrolled:
 class Savings:
     """What a score saves, in whole patients to enrol, and what is left if it fails.
 
-    ``without`` and ``with_score`` have one allocation; ``control_spared`` keeps the treated arm of ``without`` and saves
-    in the control arm only. ``months`` are those of accrual saved by ``with_score``, ``None`` where accrual is not known.
-    ``power_if_useless`` is that of ``with_score`` should the score tell nothing, ``least_correlation`` the correlation
-    (as achieved, not deflated) that leaves it ``tolerated`` power: 0 where it has that without the score.
+    ``without`` and ``with_score`` have one allocation; ``control_spared`` keeps the treated arm of ``without`` and
+    saves in the control arm only. ``months`` are those of accrual saved by ``with_score``, ``None`` where accrual is
+    not known. ``power_if_useless`` is that of ``with_score`` should the score tell nothing, ``least_correlation`` the
+    correlation (as achieved, not deflated) that leaves it ``tolerated`` power: 0 where it has that without the score.
     """
 
     planned_correlation: float
@@ -89,36 +91,15 @@ def savings(
 ) -> Savings:
     """Return what a score of a given correlation saves a trial, and the fall-back if it fails.
 
-    Parameters
-    ----------
-    effect
-        Treated − control, in the unit of ``sd``.
-    sd
-        Standard deviation of the outcome within arms, after the covariates that are adjusted for anyway.
-    correlation
-        Of score and outcome within arms, given those covariates.
-    deflation, inflation
-        Factors of ``correlation`` and ``sd``: caution in carrying them over to a new trial.
-    ratio
-        Treated : control.
-    alpha
-        Two-sided.
-    dropout
-        Shares of the control and the treated patients whose outcome will not be measured.
-    accrual
-        Patients a month.
-    tolerated
-        The power that the trial should have even where the score disappoints.
+    ``effect`` is treated − control; ``sd`` and ``correlation`` (of score and outcome) are within arms, given the
+    covariates that are adjusted for anyway, and multiplied by ``inflation`` and ``deflation``: caution in carrying them
+    over. ``dropout`` is the share not measured of control and treated patients, ``accrual`` patients a month,
+    ``tolerated`` the power that the trial should have even where the score disappoints.
 
     Raises
     ------
     ConfigError
         If a parameter is out of range, or the tolerated power is above the planned one.
-
-    References
-    ----------
-    Schuler A et al. (2022), doi:10.1515/ijb-2021-0072; EMA (2022), Qualification opinion for PROCOVA,
-    EMADOC-1700519818-907465.
 
     Examples
     --------
@@ -128,18 +109,7 @@ def savings(
     >>> found.control_spared.control, round(found.power_if_useless, 3)
     (140, 0.827)
     """
-    require_positive(ratio=ratio)
-    require_probability(tolerated=tolerated, power=power)
-    if tolerated > power:
-        raise ConfigError(
-            f"the tolerated power {tolerated:g} is above the planned power {power:g}",
-            do="give one that is at most that",
-        )
-    for arm, share in zip(("control", "treated"), dropout, strict=True):
-        if not 0 <= share < 1:
-            raise ConfigError(f"dropout of the {arm} arm is {share:g}", do="give a share from 0 to below 1")
-    if accrual is not None:
-        require_positive(accrual=accrual)
+    _require(ratio, power, tolerated, dropout, accrual)
     wide = deflated_sd(sd, 0.0, inflation=inflation)
     left = deflated_sd(sd, correlation, deflation=deflation, inflation=inflation)
     plain, small = (size_t(effect, s, ratio=ratio, alpha=alpha, power=power) for s in (wide, left))
@@ -157,6 +127,22 @@ def savings(
         least_correlation=_least_correlation(effect, wide, reached, alpha, tolerated),
         tolerated=tolerated,
     )
+
+
+def _require(ratio: float, power: float, tolerated: float, dropout: tuple[float, float], accrual: float | None) -> None:
+    """Refuse what the sizes themselves do not look at."""
+    require_positive(ratio=ratio)
+    require_probability(tolerated=tolerated, power=power)
+    if tolerated > power:
+        raise ConfigError(
+            f"the tolerated power {tolerated:g} is above the planned power {power:g}",
+            do="give one that is at most that",
+        )
+    for arm, share in zip(("control", "treated"), dropout, strict=True):
+        if not 0 <= share < 1:
+            raise ConfigError(f"dropout of the {arm} arm is {share:g}", do="give a share from 0 to below 1")
+    if accrual is not None:
+        require_positive(accrual=accrual)
 
 
 def _least_control(effect: float, sd: float, plain: Size, alpha: float, power: float) -> float:

@@ -36,7 +36,7 @@ def test_every_truth_twin_and_method_is_a_row(done: Simulated) -> None:
 
 
 def test_the_findings_say_level_power_and_bias(done: Simulated) -> None:
-    level, power, estimation = done.dossier.findings
+    level, power, estimation, _ = done.dossier.findings
     assert level.verdict is Verdict.INFO
     assert "believed score with ρ = " in level.text
     assert "believed score" not in power.text

@@ -11,6 +11,7 @@ from trialtwin.core.dossier import Dossier, Provenance, Section
 from trialtwin.core.files import replacing, write_bytes
 from trialtwin.core.finding import Evidence
 from trialtwin.engine.manifest import installed_packages, lock_digest, platform_facts
+from trialtwin.study.power import savings
 from trialtwin.study.power.findings import SECTION, findings_of
 from trialtwin.study.power.spec import PowerSpec
 from trialtwin.study.workspace import open_workspace
@@ -92,7 +93,9 @@ def table_of(spec: PowerSpec, found: Sequence[Characteristic]) -> pl.DataFrame:
 
 def _dossier(spec: PowerSpec, rows: pl.DataFrame, command: str) -> Dossier:
     design, evidence = spec.design, Evidence(seed=spec.seed)
-    findings = findings_of(spec, rows, evidence)
+    certificate = savings.savings_finding(spec, rows, evidence)
+    findings = [*findings_of(spec, rows, evidence), certificate]
+    told = findings[:2] if certificate.table is None else [*findings[:2], certificate]
     sizes = ", ".join(f"{name} {n}" for name, n in zip(design.names, design.sizes(), strict=True))
     months = design.months()
     return Dossier(
@@ -111,7 +114,7 @@ def _dossier(spec: PowerSpec, rows: pl.DataFrame, command: str) -> Dossier:
             "Level": f"{design.alpha:g}, two-sided",
         },
         estimand=design.estimand(),
-        summary=tuple(finding.text for finding in findings[:2]),
+        summary=tuple(finding.text for finding in told),
         sections=(
             Section(
                 id=SECTION,
@@ -121,6 +124,7 @@ def _dossier(spec: PowerSpec, rows: pl.DataFrame, command: str) -> Dossier:
                     " and untreated change; its drift is what all its forecasts are off by."
                 ),
             ),
+            Section(id=savings.SECTION, title="What the twin saves", intro=savings.intro(spec)),
         ),
         findings=tuple(findings),
         provenance=Provenance(

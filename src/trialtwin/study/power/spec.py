@@ -11,7 +11,7 @@ from trialtwin.core.errors import ConfigError, MismatchError
 from trialtwin.study.load import explain
 from trialtwin.study.power.population import CourseSpec, Population, PrognosisSpec
 from trialtwin.study.spec import Identifier
-from trialtwin.trials.design import Design, Part
+from trialtwin.trials.design import Design, Part, Share
 from trialtwin.trials.enrol import Truth
 from trialtwin.trials.methods import find_method
 from trialtwin.trials.operating import Cell
@@ -61,6 +61,25 @@ class Twin(NamedTuple):
     scale: float
 
 
+class SavingsSpec(Part):
+    """How the savings certificate is computed.
+
+    The planned ``power``; ``deflation`` and ``inflation`` multiply the score's correlation and the SD; ``tolerated`` is
+    the power that the trial should have even if the score disappoints.
+    """
+
+    power: Share = 0.9
+    deflation: Annotated[float, Field(ge=0, le=1)] = 0.9
+    inflation: Annotated[float, Field(ge=1)] = 1.05
+    tolerated: Share = 0.8
+
+    @model_validator(mode="after")
+    def _below(self) -> Self:
+        if self.tolerated > self.power:
+            raise ValueError(f"the tolerated power {self.tolerated:g} is above the planned power {self.power:g}")
+        return self
+
+
 class PowerSpec(Part):
     """A question about a design."""
 
@@ -69,6 +88,7 @@ class PowerSpec(Part):
     population: Population
     twins: TwinsSpec = TwinsSpec()
     truths: tuple[TruthSpec, ...] = Field(min_length=1)
+    savings: SavingsSpec = SavingsSpec()
     methods: tuple[str, ...] = Field(default=("ancova", "procova"), min_length=1)
     trials: Annotated[int, Field(ge=2, le=1_000_000)] = 2000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
@@ -196,6 +216,10 @@ correlation = 0.75
 [twins]                                           # every combination is simulated
 rho = [0, 0.3, 0.5, 0.7]                          # correlation of the score with the untreated change
 drift = [0, 1.5]                                  # what its forecasts are off by, in points
+
+[savings]                                         # patients, controls and months that the twin would save
+power = 0.9
+deflation = 0.9                                   # of the score's correlation; inflation = 1.05 of the SD
 
 [[truths]]
 name = "no effect"
