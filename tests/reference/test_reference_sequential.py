@@ -16,6 +16,7 @@ from trialtwin.stats.sequential_analysis import (
     repeated_interval,
     repeated_p,
 )
+from trialtwin.stats.sequential_final import final_inference
 from trialtwin.stats.sequential_spending import Boundary
 from trialtwin.stats.sequential_survival import sequential_survival
 
@@ -205,3 +206,31 @@ def test_reference_gssurv(match_all: Callable[[str, Any], None]) -> None:
             "hr_at_upper": trial.ratio_at_upper.tolist(),
         },
     )
+
+
+def test_reference_rpact_final_inference_of_means() -> None:
+    """One sample in stages of 20, 30, 30 with means 45, 51, 45, null 10: stopped at look 3 of 4.
+
+    Numbers of getAnalysisResults in rpact's own unit tests, Wang–Tsiatis .4 with binding futility at .5244.
+    """
+    upper, none = np.array([2.4958485, 2.328709, 2.2361766, 2.1727623]), -np.inf
+    plan = SequentialDesign(
+        QUARTERS, upper, np.array([0.5244, 0.5244, 0.5244, none]), 0.025, 0.8, 3.0, binding=True, sides=1
+    )
+    found = final_inference(plan, 3, 47.25, 128.66279 / np.sqrt(80), df=79.0, null=10.0)
+    assert found.p == pytest.approx(0.016174263, rel=1e-6)
+    assert found.median_unbiased == pytest.approx(44.987662, rel=1e-6)
+    assert (found.lower, found.upper) == pytest.approx((13.147855, 77.032138), rel=1e-6)
+
+
+def test_reference_rpact_final_inference_of_survival() -> None:
+    """Log-rank 1.52, 1.38, 2.9 at 8, 15, 29 events: stopped at look 3 of 4; futility is not binding.
+
+    Numbers of getAnalysisResults in rpact's own unit tests; the log hazard ratio has error 2/√29.
+    """
+    plan = sequential_design(np.array([0.2, 0.4, 0.6, 1.0]), Boundary("Wang-Tsiatis", 0.45))
+    np.testing.assert_allclose(plan.upper, [2.4878815, 2.4031352, 2.3549063, 2.2955206], rtol=1e-6)
+    found = final_inference(plan, 3, 2.9 * 2 / np.sqrt(29), 2 / np.sqrt(29))
+    assert found.p == pytest.approx(0.013371274, rel=1e-6)
+    assert np.exp(found.median_unbiased) == pytest.approx(2.632639, rel=1e-6)
+    assert np.exp([found.lower, found.upper]) == pytest.approx([1.1294538, 5.6956842], rel=1e-6)
