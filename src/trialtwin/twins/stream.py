@@ -1,6 +1,9 @@
-"""Forecasts of many patients a chunk at a time, so that memory does not grow with their number."""
+"""Forecasts of many patients a chunk at a time, on all processors; memory does not grow with their number."""
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -72,10 +75,24 @@ def _chunks(
     key: Array,
     chunk: int,
 ) -> Iterator[Trajectories]:
-    for number, first in enumerate(range(0, len(patients), chunk)):
-        index = np.arange(first, min(first + chunk, len(patients)))
+    def forecast(number: int) -> Trajectories:
+        index = np.arange(number * chunk, min((number + 1) * chunk, len(patients)))
         own = times if np.ndim(times) == 1 else times[index]
-        yield twin.predict(patients.take(index), treatment, own, draws=draws, key=jax.random.fold_in(key, number))
+        return twin.predict(patients.take(index), treatment, own, draws=draws, key=jax.random.fold_in(key, number))
+
+    count, workers = -(-len(patients) // chunk), os.cpu_count() or 1
+    pool = ThreadPoolExecutor(workers)
+    try:
+        # the first alone: what it compiles is there for the others
+        yield forecast(0)
+        ahead = deque(pool.submit(forecast, number) for number in range(1, min(1 + workers, count)))
+        for number in range(1 + len(ahead), count):
+            yield ahead.popleft().result()
+            ahead.append(pool.submit(forecast, number))
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def write_forecasts(
