@@ -18,7 +18,10 @@ def intro(spec: PowerSpec) -> str:
     return (
         f"Sizes by the two-sample t test for {asked.power:.0%} power at the true effect of the estimand: the SD that"
         f" baseline leaves times {asked.inflation:g}, the score's correlation given baseline times {asked.deflation:g};"
-        " patients who are expected to leave are made up for. The fall-back is the size without the twin."
+        " patients who are expected to leave are made up for. N counts control and treated patients without and with"
+        " the twin at the same allocation; in controls only: the treated arm stays as it is without the twin. Power if"
+        f" useless is that of the smaller trial should the score tell nothing, ρ for {asked.tolerated:.0%} the achieved"
+        " correlation given baseline that leaves it so much power. The fall-back is the size without the twin."
     )
 
 
@@ -103,23 +106,23 @@ def _table(spec: PowerSpec, certified: list[tuple[str, float, Savings]]) -> Tabl
     columns = (
         Column(name="scenario", label="Scenario"),
         Column(name="rho", label="ρ", decimals=2),
-        Column(name="planned", label="ρ given baseline, as planned", decimals=2),
-        Column(name="without", label="Patients without the twin (control + treated)"),
-        Column(name="with_score", label="with it, same allocation"),
+        Column(name="planned", label="ρ planned", decimals=2),
+        Column(name="without", label="N without", decimals=0),
+        Column(name="with_score", label="N with", decimals=0),
         Column(name="saved", label="Saved", decimals=0),
         Column(name="saved_controls", label="of them controls", decimals=0),
-        *((Column(name="months", label="Saved accrual", unit="months", decimals=1),) if months else ()),
-        Column(name="spared", label="Controls saved if the treated arm stays", decimals=0),
-        Column(name="useless", label="Power if the score tells nothing", unit="%", decimals=1),
-        Column(name="least", label=f"ρ given baseline that leaves {spec.savings.tolerated:.0%} power", decimals=2),
+        *((Column(name="months", label="Saved", unit="months", decimals=1),) if months else ()),
+        Column(name="spared", label="Saved in controls only", decimals=0),
+        Column(name="useless", label="Power if useless", unit="%", decimals=1),
+        Column(name="least", label=f"ρ for {spec.savings.tolerated:.0%}", decimals=2),
     )
     body = [
         (
             name,
             rho,
             found.planned_correlation,
-            f"{found.without.control} + {found.without.treated}",
-            f"{found.with_score.control} + {found.with_score.treated}",
+            found.without.total,
+            found.with_score.total,
             found.saved,
             found.saved_controls,
             *((found.months,) if months else ()),
