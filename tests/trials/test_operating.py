@@ -136,7 +136,7 @@ def test_trials_that_cannot_be_analysed_are_counted() -> None:
 
 
 def _all_leave() -> Any:
-    from trialtwin.trials.design import Leaving
+    from trialtwin.trials.design_parts import Leaving
 
     return Leaving(dropout={"A": 0.999, "B": 0.999})
 

@@ -19,180 +19,25 @@ A design is a page of TOML, checked before anything is simulated::
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from trialtwin.core.errors import ConfigError
 from trialtwin.core.estimate import Estimand, IntercurrentEvent, Strategy
+from trialtwin.trials.design_parts import (
+    ArmDesign,
+    BoundaryDesign,
+    EndpointDesign,
+    Intercurrent,
+    Interim,
+    Leaving,
+    Name,
+    Part,
+    Randomisation,
+    require_strategy,
+)
 from trialtwin.trials.randomise import PermutedBlock, Simple
-
-type Name = Annotated[str, Field(min_length=1)]
-type Share = Annotated[float, Field(gt=0, lt=1)]
-type Chance = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Part(BaseModel):
-    """A table of a design: unknown keys are refused, and nothing can be changed once read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ArmDesign(Part):
-    """An arm and how many patients it gets for each one of the others' shares."""
-
-    name: Name
-    share: Annotated[int, Field(ge=1, le=20)] = 1
-
-
-class EndpointDesign(Part):
-    """What is compared between arms.
-
-    "continuous": the change from baseline at the last visit, by the difference in means. "responder": a change beyond
-    ``threshold``; "binary": a response at the last visit; both by the risk difference. "count": events up to the last
-    visit, by the log rate ratio. "time to event": the first event, by the log hazard ratio, at the last visit of the
-    last patient or as soon as ``events`` have happened.
-    """
-
-    name: Name
-    unit: str = ""
-    better: Literal["lower", "higher"] = "higher"
-    kind: Literal["continuous", "responder", "binary", "count", "time to event"] = "continuous"
-    threshold: float | None = Field(default=None, description="of a responder: the least change that counts")
-    events: Annotated[int, Field(ge=4)] | None = Field(default=None, description="at which times are analysed")
-    paramcd: Annotated[str, Field(pattern="^[A-Z][A-Z0-9]{0,7}$")] = Field(
-        default="ENDPOINT", description="parameter code in ADaM data sets"
-    )
-
-    @property
-    def measured(self) -> bool:
-        """Whether it is made of values that are measured at visits."""
-        return self.kind in ("continuous", "responder")
-
-    @property
-    def summary(self) -> str:
-        """The population-level summary, on the scale of estimates."""
-        return {
-            "continuous": "difference in means",
-            "responder": "risk difference",
-            "binary": "risk difference",
-            "count": "log rate ratio",
-            "time to event": "log hazard ratio",
-        }[self.kind]
-
-    def variable(self, last: float) -> str:
-        """Return what is measured of each patient, and when, in words."""
-        if self.kind == "time to event":
-            return f"time to {self.name}"
-        threshold = "" if self.threshold is None else f" of {self.threshold:g} {self.unit}".rstrip() + " or better"
-        return f"{self.name}{threshold} {'up to' if self.kind == 'count' else 'at'} day {last:g}"
-
-    @model_validator(mode="after")
-    def _whole(self) -> "EndpointDesign":
-        if (self.kind == "responder") != (self.threshold is not None):
-            raise ValueError(
-                "a responder needs the threshold of a change that counts"
-                if self.threshold is None
-                else f"a {self.kind} endpoint has no threshold; leave it out, or use 'responder'"
-            )
-        if self.events is not None and self.kind != "time to event":
-            raise ValueError(f"a {self.kind} endpoint is not analysed at a number of events; leave events out")
-        return self
-
-
-class Strata(Part):
-    """Strata of randomisation: patients by baseline value or by score, cut at these values.
-
-    A patient below the first cut is in stratum 0, one at or above the last in the last.
-    """
-
-    of: Literal["baseline", "score"] = "baseline"
-    cuts: tuple[float, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _rising(self) -> "Strata":
-        if list(self.cuts) != sorted(set(self.cuts)):
-            raise ValueError(f"cuts must rise: {list(self.cuts)}")
-        return self
-
-    def words(self, stratum: int) -> str:
-        """Return a stratum in words."""
-        low = "" if stratum == 0 else f"{self.cuts[stratum - 1]:g} <= "
-        high = "" if stratum == len(self.cuts) else f" < {self.cuts[stratum]:g}"
-        return f"{low}{self.of}{high}"
-
-
-class Randomisation(Part):
-    """How patients are put into arms."""
-
-    scheme: Literal["simple", "permuted block"] = "permuted block"
-    block: Annotated[int, Field(ge=2)] | None = Field(
-        default=None, description="patients in a block; a round of shares"
-    )
-    strata: Strata | None = Field(default=None, description="blocks within each; none if not given")
-
-
-class Leaving(Part):
-    """Who is expected to leave the trial, or to miss a visit.
-
-    ``dropout`` is the chance of it by the last visit, of a patient of average course, by arm; ``dropout_by_state`` the
-    log hazard ratio of leaving for one SD of worse last value, which makes the missing values at random given what was
-    seen; ``missed`` the chance that a visit is missed for no reason.
-    """
-
-    dropout: dict[str, Chance] = Field(default_factory=dict)
-    dropout_by_state: Annotated[float, Field(ge=-3, le=3)] = 0.0
-    missed: Chance = 0.0
-
-
-class Intercurrent(Part):
-    """An intercurrent event, what it does to the course, and the strategy that the estimand has for it.
-
-    Parameters
-    ----------
-    event
-        Its name.
-    does
-        "stop": treatment ends and its effect wears off; "rescue": other medication adds an effect, in either arm;
-        "death": nothing is measured any more.
-    chance
-        Of having it by the last visit, of a patient of average course, by arm.
-    by_state
-        Log hazard ratio for one SD of worse value at the visit before.
-    strategy
-        As in ICH E9(R1).
-    value
-        What a composite strategy assigns: a change from baseline, or a response of 0 or 1; none for a time to an event,
-        where the intercurrent event counts as the event.
-    effect, onset
-        What rescue adds to the value, the log odds, the log rate or the log hazard, and after how many days all of it.
-    """
-
-    event: Name
-    does: Literal["stop", "rescue", "death"]
-    chance: dict[str, Chance] = Field(min_length=1)
-    by_state: Annotated[float, Field(ge=-3, le=3)] = 0.0
-    strategy: Literal["treatment policy", "hypothetical", "composite", "while on treatment", "principal stratum"]
-    value: float | None = None
-    effect: float = 0.0
-    onset: Annotated[float, Field(ge=0)] = 0.0
-
-    @model_validator(mode="after")
-    def _possible(self) -> "Intercurrent":
-        if self.strategy == "principal stratum":
-            raise ValueError(
-                "a principal stratum (patients who would have the event under either arm) is not seen in a trial, and"
-                " no method here estimates an effect in it; ask for another strategy"
-            )
-        if self.does == "death" and self.strategy == "treatment policy":
-            raise ValueError("there are no values after death for a treatment policy to use; use 'composite'")
-        if self.value is not None and self.strategy != "composite":
-            raise ValueError(f"{self.strategy} assigns no value; leave value out, or use 'composite'")
-        if self.does == "rescue" and self.effect == 0:
-            raise ValueError("rescue that adds no effect; give effect, in the endpoint's unit")
-        if self.does != "rescue" and (self.effect or self.onset):
-            raise ValueError(f"effect and onset are for rescue, and this event is a {self.does}")
-        return self
 
 
 class Design(Part):
@@ -225,6 +70,8 @@ class Design(Part):
     intercurrent: tuple[Intercurrent, ...] = ()
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = Field(default=0.05, description="two-sided")
     accrual: Annotated[float, Field(gt=0)] | None = Field(default=None, description="patients a month")
+    interims: tuple[Interim, ...] = ()
+    boundary: BoundaryDesign = BoundaryDesign()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -245,6 +92,16 @@ class Design(Part):
     def block(self) -> int:
         """Patients in a block: as given, or one round of the shares."""
         return self.randomisation.block or sum(arm.share for arm in self.arms)
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """Information at each look over that of the last, which is 1."""
+        return (*(one.fraction for one in self.interims), 1.0)
+
+    @property
+    def level(self) -> float:
+        """The chance to reject without an effect: one-sided where the trial may stop for futility."""
+        return self.alpha if self.boundary.futility is None else self.alpha / 2
 
     def sizes(self) -> tuple[int, ...]:
         """Return the planned number of patients in each arm; what does not divide goes to the first arms."""
@@ -301,35 +158,36 @@ class Design(Part):
             raise ValueError("simple randomisation has no strata; use 'permuted block'")
         if self.block % round_:
             raise ValueError(f"a block of {self.block} cannot hold shares that add up to {round_}")
-        if len(set(self.event_names)) != len(self.event_names):
-            raise ValueError(f"intercurrent events repeat: {', '.join(self.event_names)}")
-        for one in self.intercurrent:
-            _require_strategy(one, self.endpoint)
         strata = self.randomisation.strata
         if strata is not None and strata.of == "baseline" and not self.endpoint.measured:
             raise ValueError(f"a {self.endpoint.kind} endpoint has no baseline value; make strata of 'score'")
+        return self
+
+    @model_validator(mode="after")
+    def _handled(self) -> "Design":
+        if len(set(self.event_names)) != len(self.event_names):
+            raise ValueError(f"intercurrent events repeat: {', '.join(self.event_names)}")
+        for one in self.intercurrent:
+            require_strategy(one, self.endpoint)
         for what, chances in (("dropout", self.leaving.dropout), *((e.event, e.chance) for e in self.intercurrent)):
             unknown = set(chances) - set(self.names)
             if unknown:
                 raise ValueError(f"{what} names {sorted(unknown)}; arms are {', '.join(self.names)}")
         return self
 
-
-def _require_strategy(one: Intercurrent, endpoint: EndpointDesign) -> None:
-    """Refuse a strategy that has no meaning for the endpoint."""
-    kind, what = endpoint.kind, f"{one.event!r}: {one.strategy} "
-    if one.strategy == "while on treatment" and kind in ("binary", "time to event"):
-        raise ValueError(f"{what}has no value of a {kind} endpoint before the event; use 'hypothetical' or 'composite'")
-    if one.strategy == "composite" and kind == "count":
-        raise ValueError(f"{what}has no number of events to assign; use 'while on treatment' or 'hypothetical'")
-    if one.strategy == "composite" and kind == "time to event" and one.value is not None:
-        raise ValueError(f"{what}makes the event one of the endpoint's: leave value out")
-    if one.strategy == "composite" and endpoint.measured and one.value is None:
-        raise ValueError(f"{what}assigns a change: give its value")
-    if one.strategy == "composite" and kind == "binary" and one.value not in (0, 1):
-        raise ValueError(f"{what}assigns a response: give a value of 0 or 1")
-    if one.onset and kind in ("count", "time to event"):
-        raise ValueError(f"{one.event!r}: rescue acts on a {kind} endpoint at once; leave onset out")
+    @model_validator(mode="after")
+    def _looked(self) -> "Design":
+        if list(self.fractions) != sorted(set(self.fractions)):
+            raise ValueError(f"information must grow from look to look: {', '.join(f'{f:g}' for f in self.fractions)}")
+        if self.interims and self.accrual is None:
+            raise ValueError("a look comes once enough patients have entered; give accrual, in patients a month")
+        if self.interims and self.endpoint.kind == "time to event" and self.endpoint.events is None:
+            raise ValueError("information of a time-to-event endpoint is events; give endpoint.events")
+        if self.endpoint.events is not None and self.endpoint.events > self.patients:
+            raise ValueError(f"an analysis at {self.endpoint.events} events of {self.patients} patients")
+        if not self.interims and self.boundary != BoundaryDesign():
+            raise ValueError("a boundary is for looks; give [[design.interims]] with their fractions, or leave it out")
+        return self
 
 
 def _words(one: Intercurrent, unit: str) -> IntercurrentEvent:

@@ -6,8 +6,9 @@ estimate, δ what the estimand asks for and c its 1 − α interval,
     rejected: mean of 1[p < α], SE √(p(1 − p)/R)          bias: mean of d̂ − δ, SE √(SD(d̂)²/R + SE(δ)²)
     coverage: mean of 1[δ ∈ c], SE likewise               empirical SE: SD(d̂), SE SD(d̂)/√(2(R − 1))
 
-as in Morris TP, White IR, Crowther MJ (2019), doi:10.1002/sim.8086. Trials that could not be analysed are counted and
-left out. Chunks of trials are simulated and analysed anywhere, in any order: a trial's random numbers are its own.
+and patients, months and the looks at which trials end likewise (Morris TP, White IR, Crowther MJ (2019),
+doi:10.1002/sim.8086). Trials that could not be analysed are counted and left out. Chunks of trials are simulated and
+analysed anywhere, in any order: a trial's random numbers are its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,18 +18,18 @@ from io import BytesIO
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtrit
 
 from trialtwin import __version__
 from trialtwin.core.errors import ConfigError
 from trialtwin.engine.executor import run_pieces
 from trialtwin.trials.design import Design
-from trialtwin.trials.enrol import Truth
+from trialtwin.trials.enrol import DAYS_PER_MONTH, Truth
+from trialtwin.trials.interims import Stopped, analyse_trials, boundaries
 from trialtwin.trials.methods import find_method
 from trialtwin.trials.simulate import simulate
 from trialtwin.trials.truth import TrueValue, true_value
@@ -47,13 +48,21 @@ class Cell:
     truth: Truth
 
 
-class Found(NamedTuple):
-    """What the methods found in a chunk: (method, trial) arrays."""
+@dataclass(frozen=True)
+class LookShare:
+    """How many trials end at a look: rejecting, or (before the last) for futility; with Monte-Carlo errors.
 
-    value: Float[np.ndarray, "method trial"]
-    se: Float[np.ndarray, "method trial"]
-    df: Float[np.ndarray, "method trial"]
-    analysed: Float[np.ndarray, " trial"]
+    ``upper`` and ``lower`` are the boundaries of the normal deviate, ``lower`` ``None`` where there is none.
+    """
+
+    look: int
+    fraction: float
+    upper: float
+    lower: float | None
+    rejected: float
+    rejected_se: float
+    futile: float
+    futile_se: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,9 @@ class Characteristic:
     ``null`` tells whether there is no effect. ``truth`` is what the estimand asks for on the scale of ``summary``,
     ``truth_se`` its own Monte-Carlo error, 0 where it is exact; these, bias and coverage are ``None`` where the method
     has no number that is agreed on: a test, or a hazard ratio given a score. ``completers`` is the mean share of
-    patients whose endpoint is known.
+    patients whose endpoint is known when the trial ends; ``size``, ``months`` and ``events`` are the patients, the
+    months since the first could enter (``None`` where accrual is not given) and the events of a time-to-event endpoint
+    until then, on average. ``looks`` are there where the design has interim analyses.
     """
 
     cell: str
@@ -84,6 +95,12 @@ class Characteristic:
     empirical_se_se: float
     model_se: float
     completers: float
+    size: float
+    size_se: float
+    months: float | None
+    months_se: float | None
+    events: float | None
+    looks: tuple[LookShare, ...] = ()
 
 
 def operating_characteristics(
@@ -144,13 +161,13 @@ def operating_characteristics(
 
 
 def _rows(
-    cells: Sequence[Cell], methods: Sequence[str], parts: Sequence[tuple[int, Found]], seed: int
+    cells: Sequence[Cell], methods: Sequence[str], parts: Sequence[tuple[int, Stopped]], seed: int
 ) -> list[Characteristic]:
     """Return a row a cell and method, from the chunks of each cell in order."""
     rows = []
     for c, cell in enumerate(cells):
         own = [found for place, found in parts if place == c]
-        whole = Found(*(np.concatenate(column, axis=-1) for column in zip(*own, strict=True)))
+        whole = Stopped(*(np.concatenate(column, axis=-1) for column in zip(*own, strict=True)))
         truth = true_value(cell.design, cell.population, cell.truth, 1, seed=seed)
         rows += [_summarise(cell, name, whole, m, truth) for m, name in enumerate(methods)]
     return rows
@@ -164,22 +181,19 @@ def _require(cells: Sequence[Cell], methods: Sequence[str], trials: int) -> None
         raise ConfigError("two cells have one name", exists=[cell.name for cell in cells], do="name each once")
     for name, cell in product(methods, cells):
         find_method(name, cell.design.endpoint.kind)
+        boundaries(cell.design)
 
 
 def analyse_chunk(cell: Cell, place: int, methods: tuple[str, ...], chunk: range, seed: int) -> bytes:
     """Simulate some trials of a cell and analyse them by every method; returns an array as NumPy writes it."""
     trials = simulate(cell.design, cell.population, cell.truth, trials=chunk, seed=seed, cell=place)
-    found = [find_method(name, cell.design.endpoint.kind).analyse(trials, cell.design, 1) for name in methods]
-    value, se, df = (np.stack(column) for column in zip(*found, strict=True))
-    measured = np.broadcast_to(np.isfinite(trials.outcome).mean(axis=1), value.shape)
     file = BytesIO()
-    np.save(file, np.stack([value, se, df, measured]), allow_pickle=False)
+    np.save(file, np.stack(analyse_trials(cell.design, trials, methods)), allow_pickle=False)
     return file.getvalue()
 
 
-def _unpack(content: bytes) -> Found:
-    value, se, df, measured = np.load(BytesIO(content), allow_pickle=False)
-    return Found(value, se, df, measured[0])
+def _unpack(content: bytes) -> Stopped:
+    return Stopped(*np.load(BytesIO(content), allow_pickle=False))
 
 
 def _purpose(cells: Sequence[Cell], methods: Sequence[str], trials: int, seed: int) -> str:
@@ -192,26 +206,28 @@ def _purpose(cells: Sequence[Cell], methods: Sequence[str], trials: int, seed: i
     return found.hexdigest()
 
 
-def _summarise(cell: Cell, method: str, found: Found, m: int, true: TrueValue) -> Characteristic:
+def _summarise(cell: Cell, method: str, found: Stopped, m: int, true: TrueValue) -> Characteristic:
     """Return a row of operating characteristics."""
-    value, se, df = found.value[m], found.se[m], found.df[m]
-    good = np.isfinite(value) & np.isfinite(se)
-    value, se, df = value[good], se[good], df[good]
-    n = len(value)
+    good = np.isfinite(found.value[m]) & np.isfinite(found.se[m])
+    n = int(good.sum())
     if n < 2:
         raise ConfigError(
             f"{method!r} could analyse {n} of {len(good)} trials of {cell.name!r}",
             do="look at dropout, the size of the trial, or the method",
         )
-    rejected = float((2 * stdtr(df, -np.abs(value / se)) < cell.design.alpha).mean())
-    spread = float(value.std(ddof=1))
-    number = find_method(method, cell.design.endpoint.kind).number
+    own = Stopped(*(column[m][good] for column in found))
+    design, spread = cell.design, float(own.value.std(ddof=1))
+    number = find_method(method, design.endpoint.kind).number
     agreed = number == "marginal" or (number == "conditional" and true.common)
-    covered = float((np.abs(value - true.value) <= stdtrit(df, 1 - cell.design.alpha / 2) * se).mean())
+    half = stdtrit(own.df, 1 - design.alpha / 2) * own.se
+    covered = float((np.abs(own.value - true.value) <= half).mean())
+    rejected = float(own.rejected.mean())
+    months, months_se = (None, None) if design.accrual is None else _mean(own.day / DAYS_PER_MONTH)
+    size, size_se = _mean(own.size)
     return Characteristic(
         cell=cell.name,
         method=method,
-        summary=cell.design.endpoint.summary,
+        summary=design.endpoint.summary,
         null=true.null,
         truth=true.value if agreed else None,
         truth_se=true.se if agreed else None,
@@ -219,15 +235,42 @@ def _summarise(cell: Cell, method: str, found: Found, m: int, true: TrueValue) -
         failed=int((~good).sum()),
         rejected=rejected,
         rejected_se=_rate_error(rejected, n),
-        bias=float(value.mean() - true.value) if agreed else None,
+        bias=float(own.value.mean() - true.value) if agreed else None,
         bias_se=float(np.hypot(spread / np.sqrt(n), true.se)) if agreed else None,
         coverage=covered if agreed else None,
         coverage_se=_rate_error(covered, n) if agreed else None,
         empirical_se=spread,
         empirical_se_se=float(spread / np.sqrt(2 * (n - 1))),
-        model_se=float(np.sqrt((se**2).mean())),
-        completers=float(found.analysed.mean()),
+        model_se=float(np.sqrt((own.se**2).mean())),
+        completers=float(own.known.mean()),
+        size=size,
+        size_se=size_se,
+        months=months,
+        months_se=months_se,
+        events=float(own.events.mean()) if design.endpoint.kind == "time to event" else None,
+        looks=_looks(design, own),
     )
+
+
+def _looks(design: Design, own: Stopped) -> tuple[LookShare, ...]:
+    """Return the share of trials that end at each look, and why."""
+    plan, n = boundaries(design), len(own.value)
+    if plan is None:
+        return ()
+    rows = []
+    for k, fraction in enumerate(design.fractions):
+        here, last = own.look == k + 1, k + 1 == len(design.fractions)
+        rejected = float((here & (own.rejected == 1)).mean())
+        futile = 0.0 if last else float((here & (own.rejected == 0)).mean())
+        lower = None if plan.sides == 2 or not np.isfinite(plan.lower[k]) else float(plan.lower[k])
+        shares = (rejected, _rate_error(rejected, n), futile, _rate_error(futile, n))
+        rows.append(LookShare(k + 1, fraction, float(plan.upper[k]), lower, *shares))
+    return tuple(rows)
+
+
+def _mean(values: Float[np.ndarray, " trial"]) -> tuple[float, float]:
+    """Return a mean over trials and its Monte-Carlo standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def _rate_error(rate: float, trials: int) -> float:

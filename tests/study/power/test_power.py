@@ -135,3 +135,51 @@ def test_an_endpoint_asks_for_patients_of_its_own() -> None:
     design["endpoint"] |= {"kind": "count"}
     with pytest.raises(ConfigError, match="a count endpoint needs a population with rate"):
         check_power(page(design=design, methods=["rates"]), where="here")
+
+
+def test_looks_are_rows_and_a_finding(tmp_path: Path) -> None:
+    """Two looks, futility: a row a truth, twin, method and look; expected size below the planned one."""
+    design = tomllib.loads(EXAMPLE)["design"] | {
+        "interims": [{"fraction": 0.5}],
+        "accrual": 5,
+        "boundary": {"futility": "O'Brien-Fleming spending"},
+    }
+    found = run(tmp_path / "run", design=design, methods=["ancova", "procova"], twins={"rho": [0.6]})
+    looks = pl.read_parquet(found.folder / "looks.parquet")
+    assert len(looks) == 2 * 2 * 2
+    whole = looks.group_by("scenario", "method").agg(pl.col("rejected").sum())
+    for row in whole.iter_rows(named=True):
+        same = (pl.col("scenario") == row["scenario"]) & (pl.col("method") == row["method"])
+        assert found.rows.filter(same)["rejected"].item() == pytest.approx(row["rejected"])
+    assert found.rows["size"].max() < 200
+    assert (found.rows["months"] < 200 / 5 + 252 / 30.4375).any()
+    stops = next(one for one in found.dossier.findings if one.id == "operating.looks")
+    assert "of trials end early" in stops.text
+    assert found.dossier.study["Level"] == "0.025, one-sided"
+    run(tmp_path / "run", methods=["ancova"], twins={"rho": [0.6]})
+    assert not (tmp_path / "run" / "looks.parquet").exists()
+
+
+def test_information_that_decreases_is_refused_on_the_page() -> None:
+    design = tomllib.loads(EXAMPLE)["design"] | {"interims": [{"fraction": 0.7}, {"fraction": 0.5}]}
+    with pytest.raises(ConfigError, match=r"information must grow from look to look: 0\.7, 0\.5, 1"):
+        check_power(page(design=design), where="here")
+
+
+def test_events_that_differ_by_arm_are_an_effect_by_themselves(tmp_path: Path) -> None:
+    """Treatment does nothing, but fewer of the treated are rescued: under treatment policy they end worse."""
+    design = tomllib.loads(EXAMPLE)["design"]
+    design["intercurrent"] = [
+        {
+            "event": "rescue",
+            "does": "rescue",
+            "chance": {"Placebo": 0.4, "Active": 0.1},
+            "effect": -3.0,
+            "strategy": "treatment policy",
+        }
+    ]
+    truths = [{"name": "no effect", "effects": [0]}]
+    found = run(tmp_path / "run", design=design, truths=truths, twins={"rho": [0.5]}, methods=["ancova"])
+    assert found.rows["truth"].item() == pytest.approx(0.3 * 3, rel=0.05)
+    assert not found.rows["null"].item()
+    assert "intercurrent events have other chances by arm" in found.dossier.findings[0].text

@@ -4,26 +4,22 @@ import polars as pl
 
 from trialtwin.core.finding import Column, Evidence, Figure, Finding, Table, Verdict
 from trialtwin.study.power.spec import PowerSpec
+from trialtwin.study.power.stops import SECTION, find_stops, words_of
 
-SECTION = "operating"
 AGAINST_RULES = ("believed score",)  # methods that are shown for what they do wrong
 SURE = 3.0  # Monte-Carlo standard errors beyond which a rate counts as off
 
 
-def findings_of(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> list[Finding]:
-    """Return the findings on a simulated design; ``rows`` has one row a truth, twin and method."""
-    return [_level(spec, rows, evidence), _power(spec, rows, evidence), _estimation(spec, rows, evidence)]
-
-
-def _twin(row: dict[str, float]) -> str:
-    extra = f", drift {row['drift']:g}" * (row["drift"] != 0) + f", scale {row['scale']:g}" * (row["scale"] != 1)
-    return f"ρ = {row['rho']:g}{extra}"
+def findings_of(spec: PowerSpec, rows: pl.DataFrame, looks: pl.DataFrame, evidence: Evidence) -> list[Finding]:
+    """Return the findings on a simulated design: ``rows`` are one a truth, twin and method, ``looks`` one a look."""
+    stops = [find_stops(spec, rows, looks, evidence)] if len(looks) else []
+    return [_level(spec, rows, evidence), _power(spec, rows, evidence), *stops, _estimation(spec, rows, evidence)]
 
 
 def _level(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Finding:
     """Say whether methods keep their level where there is no effect."""
     null = rows.filter("null")
-    alpha = spec.design.alpha
+    alpha = spec.design.level
     off = [
         row
         for row in null.iter_rows(named=True)
@@ -32,11 +28,16 @@ def _level(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Finding:
     honest = [row for row in off if row["method"] not in AGAINST_RULES]
     if null.is_empty():
         text, verdict = "No scenario without an effect was simulated: the type I error is not known.", Verdict.FAIL
+        if any(not any((*t.effects, t.heterogeneity, t.by_score)) for t in spec.truths):
+            text += (
+                " Treatment does nothing in one of them, and yet the estimand is not 0: intercurrent events have other"
+                " chances by arm. Give each the same in every arm to see the level."
+            )
     elif off:
         worst = max(off, key=lambda row: row["rejected"])
         text = (
             f"In {len(off)} of {len(null)} rows without an effect more than {alpha:.1%} of trials were rejected; worst:"
-            f" {worst['method']} with {_twin(worst)}, {worst['rejected']:.1%} (SE {worst['rejected_se']:.1%})."
+            f" {worst['method']} with {words_of(worst)}, {worst['rejected']:.1%} (SE {worst['rejected_se']:.1%})."
         )
         verdict = Verdict.FAIL if honest else Verdict.INFO
     else:
@@ -138,7 +139,7 @@ def _estimation(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Find
     body = [
         (
             row["scenario"],
-            _twin(row),
+            words_of(row),
             row["method"],
             *(row[name] for name in ("truth", "truth_se", "bias", "bias_se")),
             *(None if row[name] is None else 100 * row[name] for name in ("coverage", "coverage_se")),
@@ -157,6 +158,8 @@ def _estimation(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Find
     )
     if spec.design.endpoint.measured:
         text += " Patients who leave for their state are missing at random given what was seen before."
+    if spec.design.interims:
+        text += " Estimates of trials that stopped early are not corrected for the stopping, and lean away from none."
     return Finding(
         id=f"{SECTION}.estimation",
         section=SECTION,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from trialtwin.trials.design import Part
+from trialtwin.trials.design_parts import Part
 from trialtwin.trials.virtual_population import AbstractPopulation, Normal, Prognosis
 
 type Positive = Annotated[float, Field(gt=0)]

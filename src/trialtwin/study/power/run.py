@@ -12,14 +12,16 @@ from trialtwin.core.files import replacing, write_bytes
 from trialtwin.core.finding import Evidence
 from trialtwin.engine.manifest import installed_packages, lock_digest, platform_facts
 from trialtwin.study.power import savings
-from trialtwin.study.power.findings import SECTION, findings_of
+from trialtwin.study.power.findings import findings_of
 from trialtwin.study.power.spec import PowerSpec
+from trialtwin.study.power.stops import SECTION
 from trialtwin.study.workspace import open_workspace
+from trialtwin.trials.design import Design
 from trialtwin.trials.operating import Characteristic, operating_characteristics
 
 type Render = Callable[[Dossier], str]
 
-OPTIONAL = ("truth", "truth_se", "bias", "bias_se", "coverage", "coverage_se")
+OPTIONAL = ("truth", "truth_se", "bias", "bias_se", "coverage", "coverage_se", "months", "months_se", "events")
 SHOWN_PACKAGES = ("numpy", "polars", "pydantic", "scipy", "trialtwin")
 
 
@@ -49,8 +51,9 @@ def run_power(
 ) -> Simulated:
     """Simulate a design under every truth with every twin, in a folder of its own.
 
-    Writes ``operating.parquet`` (one row a truth, twin and method), ``dossier.json`` and ``report.html``, and keeps
-    finished chunks, so that a simulation that was stopped goes on. Workers change no byte of the result.
+    Writes ``operating.parquet`` (one row a truth, twin and method), ``looks.parquet`` (one a look besides, where there
+    are interim analyses), ``dossier.json`` and ``report.html``, and keeps finished chunks, so that a simulation that
+    was stopped goes on. Workers change no byte of the result.
 
     Raises
     ------
@@ -72,9 +75,15 @@ def run_power(
             on_chunk=on_chunk,
         )
         rows = table_of(spec, found)
-        dossier = _dossier(spec, rows, command)
+        looks = looks_of(spec, found)
+        dossier = _dossier(spec, rows, looks, command)
         with replacing(folder / "operating.parquet") as path:
             rows.write_parquet(path)
+        if len(looks):
+            with replacing(folder / "looks.parquet") as path:
+                looks.write_parquet(path)
+        else:
+            (folder / "looks.parquet").unlink(missing_ok=True)  # of a page that had looks before
         write_bytes(folder / "dossier.json", dossier.model_dump_json(indent=1).encode())
         write_bytes(folder / "report.html", render(dossier).encode())
         space.record("command", command)
@@ -87,15 +96,22 @@ def run_power(
 def table_of(spec: PowerSpec, found: Sequence[Characteristic]) -> pl.DataFrame:
     """Return one row a truth, twin and method, with what the twin was."""
     named = {cell.name: {"scenario": truth.name} | twin._asdict() for truth, twin, cell in spec.cells()}
-    rows = [named[one.cell] | {name: value for name, value in asdict(one).items() if name != "cell"} for one in found]
+    rows = [named[one.cell] | {k: v for k, v in asdict(one).items() if k not in ("cell", "looks")} for one in found]
     return pl.DataFrame(rows, schema_overrides=dict.fromkeys(OPTIONAL, pl.Float64), infer_schema_length=None)
 
 
-def _dossier(spec: PowerSpec, rows: pl.DataFrame, command: str) -> Dossier:
+def looks_of(spec: PowerSpec, found: Sequence[Characteristic]) -> pl.DataFrame:
+    """Return one row a truth, twin, method and look; none where there is one analysis only."""
+    named = {cell.name: {"scenario": truth.name} | twin._asdict() for truth, twin, cell in spec.cells()}
+    rows = [named[one.cell] | {"method": one.method} | asdict(look) for one in found for look in one.looks]
+    return pl.DataFrame(rows, schema_overrides={"lower": pl.Float64} if rows else {}, infer_schema_length=None)
+
+
+def _dossier(spec: PowerSpec, rows: pl.DataFrame, looks: pl.DataFrame, command: str) -> Dossier:
     design, evidence = spec.design, Evidence(seed=spec.seed)
     certificate = savings.savings_finding(spec, rows, evidence)
-    findings = [*findings_of(spec, rows, evidence), certificate]
-    told = findings[:2] if certificate.table is None else [*findings[:2], certificate]
+    findings = [*findings_of(spec, rows, looks, evidence), certificate]
+    told = [one for one in findings if not one.id.endswith("estimation") and (one.table or one is not certificate)]
     sizes = ", ".join(f"{name} {n}" for name, n in zip(design.names, design.sizes(), strict=True))
     months = design.months()
     return Dossier(
@@ -110,8 +126,9 @@ def _dossier(spec: PowerSpec, rows: pl.DataFrame, command: str) -> Dossier:
             "Duration": "accrual not given" if months is None else f"{months:.1f} months to the last visit",
             "Dropout": _by_arm(design.leaving.dropout, "nobody leaves"),
             **{f"{e.event.capitalize()} ({e.strategy})": _by_arm(e.chance, "nobody") for e in design.intercurrent},
+            "Looks": _looks(design),
             "Trials": f"{spec.trials} a scenario",
-            "Level": f"{design.alpha:g}, two-sided",
+            "Level": f"{design.level:g}, {'two' if design.boundary.futility is None else 'one'}-sided",
         },
         estimand=design.estimand(),
         summary=tuple(finding.text for finding in told),
@@ -135,6 +152,15 @@ def _dossier(spec: PowerSpec, rows: pl.DataFrame, command: str) -> Dossier:
             command=command,
         ),
     )
+
+
+def _looks(design: Design) -> str:
+    """Say at which information looks are taken, and by which boundaries."""
+    if not design.interims:
+        return "one analysis, at the end"
+    asked = design.boundary
+    below = "" if asked.futility is None else f"; futility {asked.futility}{', binding' if asked.binding else ''}"
+    return f"at {', '.join(f'{100 * f:.3g} %' for f in design.fractions)} of the information; {asked.efficacy}{below}"
 
 
 def _by_arm(chances: dict[str, float], nobody: str) -> str:

@@ -11,7 +11,8 @@ from trialtwin.core.errors import ConfigError, MismatchError
 from trialtwin.study.load import explain
 from trialtwin.study.power.population import CourseSpec, Population, PrognosisSpec
 from trialtwin.study.spec import Identifier
-from trialtwin.trials.design import Design, Part, Share
+from trialtwin.trials.design import Design
+from trialtwin.trials.design_parts import Part, Share
 from trialtwin.trials.enrol import Truth
 from trialtwin.trials.methods import find_method
 from trialtwin.trials.operating import Cell
