@@ -28,7 +28,7 @@ def check_or_write(path: Path, *, as_json: bool) -> None:
         "visits": list(plan.visits),
         "estimand": plan.estimand().model_dump(mode="json"),
         "months": months,
-        "scenarios": len(spec.cells()),
+        "scenarios": spec.scenarios,
         "trials": spec.trials,
     }
     if as_json:
@@ -42,9 +42,7 @@ def check_or_write(path: Path, *, as_json: bool) -> None:
     ]
     if months is not None:
         lines.append(f"  {months:.1f} months from the first patient in to the last visit of the last")
-    lines.append(
-        f"  {len(spec.cells())} scenarios, {spec.trials} trials each: trialtwin power {shlex.quote(str(path))}"
-    )
+    lines.append(f"  {spec.scenarios} scenarios, {spec.trials} trials each: trialtwin power {shlex.quote(str(path))}")
     typer.echo("\n".join(lines))
 
 
@@ -62,7 +60,8 @@ def simulate_design(
     command = f"trialtwin power {shlex.quote(page.name)} --trials {spec.trials} --seed {spec.seed}"
     with interruptible(), SilentProgress() if as_json else TerminalProgress() as progress:
         progress.begin("power")
-        done = run_power(spec, out / spec.id, render=render, on_chunk=progress.advance, command=command, **where)
+        options = {"on_chunk": progress.advance, "command": command, "base": page.parent, **where}
+        done = run_power(spec, out / spec.id, render=render, **options)
         progress.end("power", ran=True)
     lines = list(done.dossier.summary)
     failed = [finding.title for finding in done.dossier.findings if finding.verdict is Verdict.FAIL]
@@ -94,7 +93,8 @@ def write_simulated(
 
         chosen = {name: value for name, value in twin.items() if value is not None}
         folder = out / spec.id / f"trial-{trial}"
-        done = write_trial(spec, folder, truth=truth, twin=chosen, trial=trial, suffix=f".{suffix.removeprefix('.')}")
+        ending = f".{suffix.removeprefix('.')}"
+        done = write_trial(spec, folder, truth=truth, twin=chosen, trial=trial, suffix=ending, base=page.parent)
     if as_json:
         emit({"folder": str(done.folder), "files": [str(path) for path in done.files], "note": done.note})
         return

@@ -202,8 +202,15 @@ class Forecast(AbstractPopulation):
         return self.course.std(axis=(0, 1))
 
 
-def of_forecast(course: Trajectories, outcome: str) -> Forecast:
+def of_forecast(
+    course: Trajectories, outcome: str, *, baseline: Float[np.ndarray, " patient"] | None = None
+) -> Forecast:
     """Return a population of a twin's untreated forecasts; its first time is the trial's baseline.
+
+    Parameters
+    ----------
+    baseline : shape (patient,)
+        What was measured at baseline, from which every draw of a patient then starts; else the twin's own draws.
 
     Raises
     ------
@@ -213,5 +220,8 @@ def of_forecast(course: Trajectories, outcome: str) -> Forecast:
     if course.times.ndim != 1:
         raise DataError("these forecasts have times of each patient's own", do="forecast at the design's visits")
     k = [v.name for v in course.outcomes].index(outcome)
-    values, expected = np.asarray(course.values)[..., k], np.asarray(course.expected)[..., k]
-    return Forecast(values, expected[:, -1] - expected[:, 0])
+    values, expected = np.array(course.values[..., k]), np.asarray(course.expected)[..., k]
+    start = expected[:, 0] if baseline is None else baseline
+    if baseline is not None:
+        values[..., 0] = baseline
+    return Forecast(values, expected[:, -1] - start)

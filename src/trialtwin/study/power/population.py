@@ -1,12 +1,14 @@
-"""The patients of the page: courses of values, or a prognosis behind a risk, a rate or a hazard."""
+"""The patients of the page: courses of values, a prognosis behind a risk, rate or hazard, or a fitted twin's own."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from trialtwin.trials.design_parts import Part
-from trialtwin.trials.virtual_population import AbstractPopulation, Normal, Prognosis
+from trialtwin.trials.virtual_population import AbstractPopulation, Forecast, Normal, Prognosis
 
 type Positive = Annotated[float, Field(gt=0)]
 
@@ -93,12 +95,47 @@ class PrognosisSpec(Part):
         return self
 
 
+class FittedSpec(Part):
+    """Patients of a saved twin, asked at baseline: paths start from the folder of the page.
+
+    ``twin`` is the folder of a saved twin; ``study`` and ``data`` say whose patients; ``outcome`` is the twin's, by the
+    name that the study file has for it; ``draws`` how many courses of each patient are kept.
+    """
+
+    twin: str
+    study: str
+    data: str
+    outcome: str
+    draws: Annotated[int, Field(ge=32, le=10_000)] = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A population of a twin's own forecasts.
+
+    ``rho`` is the correlation of score and untreated change over its patients and draws; ``patients`` how many it
+    draws from, ``left_out`` how many of the study's had no value at baseline; ``data`` hashes of twin and patients.
+    """
+
+    name: str
+    forecast: Forecast
+    rho: float
+    patients: int
+    left_out: int
+    data: Mapping[str, str]
+
+
 def _kind(content: Any) -> str:
     """Tell which description a table is."""
     keys = set(content) if isinstance(content, dict) else set(type(content).model_fields)
+    if "twin" in keys:
+        return "fitted"
     return "prognosis" if keys & {"risk", "rate", "hazard"} else "course"
 
 
 type Population = Annotated[
-    Annotated[CourseSpec, Tag("course")] | Annotated[PrognosisSpec, Tag("prognosis")], Discriminator(_kind)
+    Annotated[CourseSpec, Tag("course")]
+    | Annotated[PrognosisSpec, Tag("prognosis")]
+    | Annotated[FittedSpec, Tag("fitted")],
+    Discriminator(_kind),
 ]

@@ -13,12 +13,14 @@ from trialtwin.core.finding import Evidence
 from trialtwin.engine.manifest import installed_packages, lock_digest, platform_facts
 from trialtwin.study.power import savings
 from trialtwin.study.power.findings import findings_of
-from trialtwin.study.power.spec import PowerSpec
+from trialtwin.study.power.population import Fitted
+from trialtwin.study.power.spec import PowerSpec, TruthSpec, Twin
 from trialtwin.study.power.stops import SECTION
 from trialtwin.study.workspace import open_workspace
 from trialtwin.trials.design import Design
-from trialtwin.trials.operating import Characteristic, operating_characteristics
+from trialtwin.trials.operating import Cell, Characteristic, operating_characteristics
 
+type Cells = Sequence[tuple[TruthSpec, Twin, Cell]]
 type Render = Callable[[Dossier], str]
 
 OPTIONAL = ("truth", "truth_se", "bias", "bias_se", "coverage", "coverage_se", "months", "months_se", "events")
@@ -48,6 +50,7 @@ def run_power(
     scheduler: str | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
     command: str = "",
+    base: Path | None = None,
 ) -> Simulated:
     """Simulate a design under every truth with every twin, in a folder of its own.
 
@@ -55,28 +58,36 @@ def run_power(
     are interim analyses), ``dossier.json`` and ``report.html``, and keeps finished chunks, so that a simulation that
     was stopped goes on. Workers change no byte of the result.
 
+    Parameters
+    ----------
+    base
+        Folder that the paths of the page start from; the current one if not given.
+
     Raises
     ------
     ConfigError
         If a method could analyse too few trials.
+    DataError, MismatchError
+        If the page's fitted twin cannot be loaded, or does not know what the design asks for.
     MachineError
         If the folder cannot be written.
     """
-    cells = spec.cells()
+    fitted = fitted_of(spec, base or Path())
+    cells = spec.cells(fitted)
+    purpose = [spec.model_dump_json(), *(fitted.data.values() if fitted else ())]
     with open_workspace(folder) as space:
         found = operating_characteristics(
             [cell for _, _, cell in cells],
             spec.methods,
             trials=spec.trials,
             seed=spec.seed,
-            folder=folder / "chunks" / sha256(spec.model_dump_json().encode()).hexdigest()[:16],
+            folder=folder / "chunks" / sha256(" ".join(purpose).encode()).hexdigest()[:16],
             workers=workers,
             scheduler=scheduler,
             on_chunk=on_chunk,
         )
-        rows = table_of(spec, found)
-        looks = looks_of(spec, found)
-        dossier = _dossier(spec, rows, looks, command)
+        rows, looks = table_of(cells, found), looks_of(cells, found)
+        dossier = _dossier(spec, fitted, rows, looks, command)
         with replacing(folder / "operating.parquet") as path:
             rows.write_parquet(path)
         if len(looks):
@@ -93,22 +104,37 @@ def run_power(
     return Simulated(folder, rows, dossier)
 
 
-def table_of(spec: PowerSpec, found: Sequence[Characteristic]) -> pl.DataFrame:
+def fitted_of(spec: PowerSpec, base: Path) -> Fitted | None:
+    """Return the page's fitted twin with its patients, where it has one.
+
+    Raises
+    ------
+    DataError, MismatchError, ConfigError
+        As loading it raises them.
+    """
+    if spec.fitted is None:
+        return None
+    from trialtwin.study.power.fitted import load_fitted  # twins take seconds to import
+
+    return load_fitted(spec.fitted, spec.design, base, seed=spec.seed)
+
+
+def table_of(cells: Cells, found: Sequence[Characteristic]) -> pl.DataFrame:
     """Return one row a truth, twin and method, with what the twin was."""
-    named = {cell.name: {"scenario": truth.name} | twin._asdict() for truth, twin, cell in spec.cells()}
+    named = {cell.name: {"scenario": truth.name} | twin._asdict() for truth, twin, cell in cells}
     rows = [named[one.cell] | {k: v for k, v in asdict(one).items() if k not in ("cell", "looks")} for one in found]
     return pl.DataFrame(rows, schema_overrides=dict.fromkeys(OPTIONAL, pl.Float64), infer_schema_length=None)
 
 
-def looks_of(spec: PowerSpec, found: Sequence[Characteristic]) -> pl.DataFrame:
+def looks_of(cells: Cells, found: Sequence[Characteristic]) -> pl.DataFrame:
     """Return one row a truth, twin, method and look; none where there is one analysis only."""
-    named = {cell.name: {"scenario": truth.name} | twin._asdict() for truth, twin, cell in spec.cells()}
+    named = {cell.name: {"scenario": truth.name} | twin._asdict() for truth, twin, cell in cells}
     rows = [named[one.cell] | {"method": one.method} | asdict(look) for one in found for look in one.looks]
     return pl.DataFrame(rows, schema_overrides={"lower": pl.Float64} if rows else {}, infer_schema_length=None)
 
 
-def _dossier(spec: PowerSpec, rows: pl.DataFrame, looks: pl.DataFrame, command: str) -> Dossier:
-    design, evidence = spec.design, Evidence(seed=spec.seed)
+def _dossier(spec: PowerSpec, fitted: Fitted | None, rows: pl.DataFrame, looks: pl.DataFrame, command: str) -> Dossier:
+    design, evidence = spec.design, Evidence(seed=spec.seed, data=dict(fitted.data) if fitted else {})
     certificate = savings.savings_finding(spec, rows, evidence)
     findings = [*findings_of(spec, rows, looks, evidence), certificate]
     told = [one for one in findings if not one.id.endswith("estimation") and (one.table or one is not certificate)]
@@ -116,7 +142,8 @@ def _dossier(spec: PowerSpec, rows: pl.DataFrame, looks: pl.DataFrame, command: 
     months = design.months()
     return Dossier(
         title=f"What this design will do: {design.title}",
-        subtitle="Simulated before it is run, with twins good, weak and wrong.",
+        subtitle="Simulated before it is run, "
+        + ("with the patients of a fitted twin." if fitted else "with twins good, weak and wrong."),
         study={
             "Design": spec.id,
             "Patients": f"{design.patients} ({sizes})",
@@ -126,6 +153,7 @@ def _dossier(spec: PowerSpec, rows: pl.DataFrame, looks: pl.DataFrame, command: 
             "Duration": "accrual not given" if months is None else f"{months:.1f} months to the last visit",
             "Dropout": _by_arm(design.leaving.dropout, "nobody leaves"),
             **{f"{e.event.capitalize()} ({e.strategy})": _by_arm(e.chance, "nobody") for e in design.intercurrent},
+            **({"Patients drawn from": _drawn(fitted)} if fitted else {}),
             "Looks": _looks(design),
             "Trials": f"{spec.trials} a scenario",
             "Level": f"{design.level:g}, {'two' if design.boundary.futility is None else 'one'}-sided",
@@ -151,6 +179,14 @@ def _dossier(spec: PowerSpec, rows: pl.DataFrame, looks: pl.DataFrame, command: 
             seed=spec.seed,
             command=command,
         ),
+    )
+
+
+def _drawn(fitted: Fitted) -> str:
+    """Say whose courses are drawn."""
+    left_out = f", {fitted.left_out} without a baseline value left out" * bool(fitted.left_out)
+    return (
+        f"{fitted.patients} patients as {fitted.name} foresees them{left_out}; ρ = {fitted.rho:.2f} by the twin itself"
     )
 
 

@@ -50,8 +50,10 @@ def savings_finding(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> 
         ]
         nothing = "No scenario with an effect: nothing to size a trial by."
     else:
+        of = "patients of a fitted twin" if spec.fitted else f"a {kind} endpoint"
         nothing = (
-            f"A certificate is for continuous endpoints only; of this {kind} one see what the score does to power."
+            "A certificate is for a continuous endpoint of patients described by mean, SD and correlation; of"
+            f" {of} see what the score does to power."
         )
     return Finding(
         id=f"{SECTION}.certificate",

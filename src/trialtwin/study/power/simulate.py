@@ -12,6 +12,8 @@ from trialtwin.core.errors import ConfigError, MachineError, MismatchError
 from trialtwin.core.files import write_bytes
 from trialtwin.data.cdisc import SUFFIXES, write_tables
 from trialtwin.engine.manifest import file_digest
+from trialtwin.study.power.population import Fitted
+from trialtwin.study.power.run import fitted_of
 from trialtwin.study.power.spec import PowerSpec
 from trialtwin.study.power.tables import completed, trial_tables
 from trialtwin.trials.operating import Cell
@@ -30,7 +32,14 @@ class Written:
 
 
 def write_trial(
-    spec: PowerSpec, folder: Path, *, truth: str | None, twin: Mapping[str, float], trial: int, suffix: str
+    spec: PowerSpec,
+    folder: Path,
+    *,
+    truth: str | None,
+    twin: Mapping[str, float],
+    trial: int,
+    suffix: str,
+    base: Path | None = None,
 ) -> Written:
     """Simulate one trial of a page and write its data sets, with a note of the seed, the design and the truth.
 
@@ -46,6 +55,8 @@ def write_trial(
         Number of the trial, from 0.
     suffix
         ".json", ".ndjson", ".csv", ".parquet" or ".xpt".
+    base
+        Folder that the paths of the page start from; the current one if not given.
 
     Raises
     ------
@@ -60,7 +71,7 @@ def write_trial(
     """
     if trial < 0:
         raise ConfigError(f"no trial {trial}", do="number trials from 0")
-    place, cell, told = choose_cell(spec, truth, twin)
+    place, cell, told = choose_cell(spec, truth, twin, fitted_of(spec, base or Path()))
     found = simulate(
         cell.design, cell.population, cell.truth, trials=range(trial, trial + 1), seed=spec.seed, cell=place
     )
@@ -88,17 +99,27 @@ def write_trial(
     return Written(folder, tuple(files), note)
 
 
-def choose_cell(spec: PowerSpec, truth: str | None, twin: Mapping[str, float]) -> tuple[int, Cell, dict[str, float]]:
+def choose_cell(
+    spec: PowerSpec, truth: str | None, twin: Mapping[str, float], fitted: Fitted | None = None
+) -> tuple[int, Cell, dict[str, float]]:
     """Return the place of a truth and a twin among the page's scenarios, the scenario, and what the twin is.
 
     Raises
     ------
     MismatchError
         If the page has no such truth, or no such twin.
+    ConfigError
+        If a twin is chosen where the page has a fitted one.
     """
     names = [one.name for one in spec.truths]
     if truth is not None and truth not in names:
         raise MismatchError(f"the page has no truth {truth!r}", exists=names)
+    if fitted is not None:
+        if twin:
+            raise ConfigError("the page's twin is a fitted one", do=f"leave out --{next(iter(twin))}")
+        place = 0 if truth is None else names.index(truth)
+        _, one, cell = spec.cells(fitted)[place]
+        return place, cell, one._asdict()
     for name, value in twin.items():
         have = getattr(spec.twins, name)
         if value not in have:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from trialtwin.core.errors import ConfigError, MismatchError
 from trialtwin.study.load import explain
-from trialtwin.study.power.population import CourseSpec, Population, PrognosisSpec
+from trialtwin.study.power.population import CourseSpec, Fitted, FittedSpec, Population, PrognosisSpec
 from trialtwin.study.spec import Identifier
 from trialtwin.trials.design import Design
 from trialtwin.trials.design_parts import Part, Share
@@ -97,6 +97,8 @@ class PowerSpec(Part):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         _require_population(self.design, self.population)
+        if self.fitted and self.twins != TwinsSpec():
+            raise ValueError("the population has a fitted twin; leave out [twins], which plans with others")
         for truth in self.truths:
             if len(truth.effects) != len(self.design.arms) - 1:
                 treated = len(self.design.arms) - 1
@@ -112,19 +114,48 @@ class PowerSpec(Part):
                 raise ValueError(f"{error.what}; methods that do are {', '.join(error.exists)}") from None
         return self
 
-    def cells(self) -> list[tuple[TruthSpec, Twin, Cell]]:
-        """Return every truth with every twin."""
+    @property
+    def scenarios(self) -> int:
+        """How many truths with twins are simulated."""
+        twins = self.twins
+        each = 1 if self.fitted else len(twins.rho) * len(twins.drift) * len(twins.scale)
+        return len(self.truths) * each
+
+    @property
+    def fitted(self) -> FittedSpec | None:
+        """Where the page's patients are those of a fitted twin: which."""
+        return self.population if isinstance(self.population, FittedSpec) else None
+
+    def cells(self, people: Fitted | None = None) -> list[tuple[TruthSpec, Twin, Cell]]:
+        """Return every truth with every twin; with the page's fitted twin, where it has one.
+
+        Raises
+        ------
+        ConfigError
+            If the page has a fitted twin and it was not loaded.
+        """
         found = []
+        if isinstance(self.population, FittedSpec):
+            if people is None:
+                raise ConfigError("the twin of the page is not loaded", do="load it with load_fitted")
+            for truth in self.truths:
+                cell = Cell(f"{truth.name}; {people.name}", self.design, people.forecast, Truth(**dict(truth)))
+                found.append((truth, Twin(people.rho, 0.0, 1.0), cell))
+            return found
         for truth, rho, drift, scale in product(self.truths, self.twins.rho, self.twins.drift, self.twins.scale):
-            people = self.population.people(rho, drift, scale)
+            planned = self.population.people(rho, drift, scale)
             name = f"{truth.name}; ρ = {rho:g}, drift {drift:g}, scale {scale:g}"
-            found.append((truth, Twin(rho, drift, scale), Cell(name, self.design, people, Truth(**dict(truth)))))
+            found.append((truth, Twin(rho, drift, scale), Cell(name, self.design, planned, Truth(**dict(truth)))))
         return found
 
 
-def _require_population(design: Design, population: CourseSpec | PrognosisSpec) -> None:
+def _require_population(design: Design, population: CourseSpec | PrognosisSpec | FittedSpec) -> None:
     """Refuse patients that do not go with the endpoint."""
     kind = design.endpoint.kind
+    if isinstance(population, FittedSpec):
+        if not design.endpoint.measured:
+            raise ValueError(f"a twin forecasts values at visits, and a {kind} endpoint is not made of them")
+        return
     if isinstance(population, CourseSpec):
         if not design.endpoint.measured:
             wanted = {"binary": "risk", "count": "rate", "time to event": "hazard"}[kind]
@@ -165,7 +196,8 @@ def check_power(content: dict[str, Any], *, where: str) -> PowerSpec:
     model: type[BaseModel] = PowerSpec
     try:
         spec = PowerSpec.model_validate(content)
-        spec.cells()
+        if spec.fitted is None:
+            spec.cells()
     except ValidationError as error:
         raise ConfigError(
             "the file does not describe a design to simulate:\n" + explain(error, model),
