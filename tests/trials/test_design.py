@@ -38,6 +38,11 @@ def test_the_estimand_says_how_each_event_is_handled() -> None:
     assert [one.strategy for one in question.intercurrent_events] == ["hypothetical", "composite variable"]
     assert question.intercurrent_events[1].note == "9 points is assigned"
     assert question.treatment == "B against A"
+    assert question.variable == "change at day 168"
+    named = Design(
+        **BASE | {"endpoint": {"name": "ADAS-Cog", "kind": "responder", "threshold": -4.0, "unit": "points"}}
+    )
+    assert named.estimand().variable == "change in ADAS-Cog of -4 points or better at day 168"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class ArmDesign(Part):
 
 
 class EndpointDesign(Part):
-    """What is compared between arms.
+    """What is compared between arms; ``name`` is that of what is measured or counted.
 
     "continuous": the change from baseline at the last visit, by the difference in means. "responder": a change beyond
     ``threshold``; "binary": a response at the last visit; both by the risk difference. "count": events up to the last
@@ -65,7 +65,9 @@ class EndpointDesign(Part):
         if self.kind == "time to event":
             return f"time to {self.name}"
         threshold = "" if self.threshold is None else f" of {self.threshold:g} {self.unit}".rstrip() + " or better"
-        return f"{self.name}{threshold} {'up to' if self.kind == 'count' else 'at'} day {last:g}"
+        # a name may say itself that it is a change
+        change = "change in " if self.measured and not self.name.casefold().startswith("change") else ""
+        return f"{change}{self.name}{threshold} {'up to' if self.kind == 'count' else 'at'} day {last:g}"
 
     @model_validator(mode="after")
     def _whole(self) -> "EndpointDesign":

@@ -50,9 +50,9 @@ def analyse_trials(design: Design, trials: Trials, methods: Sequence[str], treat
     >>> from trialtwin.trials.simulate import simulate
     >>> from trialtwin.trials.virtual_population import Normal
     >>> plan = Design(title="B against A", patients=80, visits=(0, 168), arms=({"name": "A"}, {"name": "B"}),
-    ...     endpoint={"name": "change"}, accrual=10, interims=({"fraction": 0.5},))
+    ...     endpoint={"name": "change"}, accrual=2, interims=({"fraction": 0.5},))
     >>> people = Normal(np.array([20.0, 22.0]), np.array([[9.0, 6.0], [6.0, 12.0]]))
-    >>> found = simulate(plan, people, Truth("large", (4.0,)), trials=range(20), seed=1)
+    >>> found = simulate(plan, people, Truth("large", (6.0,)), trials=range(20), seed=1)
     >>> ended = analyse_trials(plan, found, ["ancova"])
     >>> bool((ended.look == 1).mean() > 0.8), bool(ended.size.mean() < 80)
     (True, True)

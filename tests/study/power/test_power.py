@@ -154,7 +154,7 @@ def test_looks_are_rows_and_a_finding(tmp_path: Path) -> None:
     assert found.rows["size"].max() < 200
     assert (found.rows["months"] < 200 / 5 + 252 / 30.4375).any()
     stops = next(one for one in found.dossier.findings if one.id == "operating.looks")
-    assert "of trials end early" in stops.text
+    assert "Trials that end before the last look" in stops.text
     assert found.dossier.study["Level"] == "0.025, one-sided"
     run(tmp_path / "run", methods=["ancova"], twins={"rho": [0.6]})
     assert not (tmp_path / "run" / "looks.parquet").exists()

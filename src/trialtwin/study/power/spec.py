@@ -222,7 +222,7 @@ arms = [{name = "Placebo"}, {name = "Active"}]    # share = 2 for two patients t
 accrual = 20                                      # patients a month
 
 [design.endpoint]
-name = "change in ADAS-Cog(11)"
+name = "ADAS-Cog(11)"
 unit = "points"
 better = "lower"
 

@@ -26,18 +26,26 @@ def words_of(row: Mapping[str, Any]) -> str:
 def find_stops(spec: PowerSpec, rows: pl.DataFrame, looks: pl.DataFrame, evidence: Evidence) -> Finding:
     """Say how many trials end early, and what that saves."""
     early = looks.filter(pl.col("fraction") < 1).group_by("scenario", "method", maintain_order=True)
-    shares = early.agg((pl.col("rejected") + pl.col("futile")).sum() / pl.struct("rho", "drift", "scale").n_unique())
-    words = [f"{row[0]}, {row[1]}: {row[2]:.0%} of trials end early" for row in shares.iter_rows()]
+    twins = pl.struct("rho", "drift", "scale").n_unique()
+    shares = early.agg(ended=(pl.col("rejected") + pl.col("futile")).sum() / twins)
+    by = shares.group_by("scenario", maintain_order=True).agg(low=pl.col("ended").min(), high=pl.col("ended").max())
+    words = [
+        f"{one['scenario']} {one['low']:.1%}" + f" to {one['high']:.1%}" * (one["high"] > one["low"])
+        for one in by.to_dicts()
+    ]
     size = rows.group_by("scenario", maintain_order=True).agg(pl.col("size").mean(), pl.col("months").mean())
     kept = [f"{one['scenario']} {one['size']:.0f} patients in {one['months']:.1f} months" for one in size.to_dicts()]
-    text = f"On average over twins, {'; '.join(words)}. Expected: {'; '.join(kept)}; planned are {spec.design.patients}"
+    text = (
+        f"Trials that end before the last look, by method and on average over twins: {'; '.join(words)}."
+        f" Expected: {'; '.join(kept)}; planned are {spec.design.patients}"
+    )
     months = spec.design.months()
     return Finding(
         id=f"{SECTION}.looks",
         section=SECTION,
         title="Interim analyses",
         verdict=Verdict.INFO,
-        text=text + ("." if months is None else f" in {months:.1f} months at most."),
+        text=text + ("." if months is None else f" in {months:.1f} months."),
         table=_table(rows, looks),
         figure=Figure(
             kind="interval",
