@@ -156,8 +156,8 @@ def check_strategies(trials: int) -> None:
 
 
 def test_law_estimators_hit_what_each_strategy_asks_for() -> None:
-    """500 trials a case."""
-    check_strategies(500)
+    """300 trials a case."""
+    check_strategies(300)
 
 
 @pytest.mark.slow

@@ -194,7 +194,7 @@ def check_adjusted_survival(trials: int) -> None:
 
 
 def test_law_an_adjusted_hazard_ratio_is_the_marginal_one() -> None:
-    check_adjusted_survival(200)
+    check_adjusted_survival(120)
 
 
 @pytest.mark.slow
@@ -217,13 +217,13 @@ def test_law_events_are_handled_by_their_strategies() -> None:
 
 
 def test_law_a_responder_is_a_change_beyond_its_threshold() -> None:
-    """600 trials: g-computation hits the difference in risks of potential outcomes."""
+    """400 trials: g-computation hits the difference in risks of potential outcomes."""
     people = Normal(np.array([20.0, 23.0]), np.array([[25.0, 18.0], [18.0, 49.0]]), rho=0.6)
     plan = design("responder", STOP, endpoint={"threshold": 0.0})
     cell = Cell("a", plan, people, Truth("an effect", (-3.0,)))
-    found = operating_characteristics([cell], ["proportions", "logistic", "procova logistic"], trials=600, seed=2)
+    found = operating_characteristics([cell], ["proportions", "logistic", "procova logistic"], trials=400, seed=2)
     for row in found:
-        check(row, 600)
+        check(row, 400)
     assert found[0].truth is not None
     assert found[0].truth > 0.1
     assert found[2].model_se < found[1].model_se < found[0].model_se
