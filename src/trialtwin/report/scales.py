@@ -91,12 +91,14 @@ def visits(label: str, x: Float[np.ndarray, " row"], *, most: int, beyond: float
     --------
     >>> visits("Day", np.array([0.0, 56.0, 112.0, 168.0, 56.0]), most=5).ticks
     (0.0, 56.0, 112.0, 168.0)
+    >>> visits("Correlation", np.array([0.3, 0.3]), most=5, beyond=0.1).ticks
+    (0.3,)
     """
     scale = continuous(label, [x - beyond, x + beyond], most=most)
     distinct = np.unique(x[np.isfinite(x)])
-    if not 2 <= len(distinct) <= most:
+    if not 1 <= len(distinct) <= most:
         return scale
-    nearest = float(np.diff(distinct).min()) / (scale.high - scale.low)
+    nearest = float(np.diff(distinct).min()) / (scale.high - scale.low) if len(distinct) > 1 else 1.0
     if nearest < 0.8 / most:
         return scale
     return Scale(label, scale.low, scale.high, tuple(float(at) for at in distinct))

@@ -62,7 +62,7 @@ def load_fitted(spec: FittedSpec, design: Design, base: Path, *, seed: int) -> F
     return Fitted(
         name=card.name,
         forecast=forecast,
-        rho=float(np.corrcoef(score.ravel(), change.ravel())[0, 1]),
+        rho=round(float(np.corrcoef(score.ravel(), change.ravel())[0, 1]), 3),
         patients=int(known.sum()),
         left_out=int((~known).sum()),
         data={"twin": file_digest(base / spec.twin / TWIN), "patients": patients.digest()},
