@@ -48,7 +48,7 @@ def main() -> None:
     """Simulate with one worker, then with two, and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    trials = 1000 if parser.parse_args().quick else 20_000
+    trials = 1000 if parser.parse_args().quick else 8_000
     found: list[list[Characteristic]] = []
     seconds = []
     for workers in (1, 2):
