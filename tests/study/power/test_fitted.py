@@ -81,6 +81,9 @@ def test_a_page_with_a_fitted_twin_runs_to_its_report(base: Path, tmp_path: Path
     assert errors["procova"] < errors["ancova"]
     assert "as baseline foresees them" in done.dossier.study["Patients drawn from"]
     assert set(done.dossier.findings[0].evidence.data) == {"twin", "patients"}
+    certificate = done.dossier.findings[-1]
+    assert certificate.title == "Savings certificate"
+    assert certificate.table is not None
     again = run_power(spec, tmp_path / "b", render=lambda dossier: dossier.title, base=base)
     for name in ("operating.parquet", "dossier.json"):
         assert (again.folder / name).read_bytes() == (done.folder / name).read_bytes()

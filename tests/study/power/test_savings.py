@@ -9,8 +9,9 @@ from tests.study.power.test_power import page, run
 
 from trialtwin.core.errors import ConfigError
 from trialtwin.study.power.population import CourseSpec
-from trialtwin.study.power.savings import given_baseline
+from trialtwin.study.power.savings import forecast_given_baseline, given_baseline
 from trialtwin.study.power.spec import PowerSpec, check_power
+from trialtwin.trials.virtual_population import Forecast
 
 
 @pytest.mark.parametrize("rho", [0.3, 0.7])
@@ -25,6 +26,16 @@ def test_independent_correlation_given_baseline_by_simulation(rho: float) -> Non
     sd, partial = given_baseline(spec.population, rho)
     assert sd == pytest.approx(left[0].std(), rel=0.01)  # four standard errors are 0.6 %
     assert partial == pytest.approx(np.corrcoef(*left)[0, 1], abs=4 / np.sqrt(len(change)))
+
+
+def test_a_fitted_twin_is_certified_by_its_own_patients_and_draws() -> None:
+    rng = np.random.default_rng(3)
+    base, expected = rng.normal(20.0, 4.0, 400), rng.normal(2.0, 1.5, 400)
+    course = np.stack([np.tile(base, (250, 1)), base + expected + rng.normal(0.0, 2.0, (250, 400))], axis=-1)
+    sd, partial = forecast_given_baseline(Forecast(course, expected))
+    # expected and baseline are nearly independent: the twin explains 1.5² of 1.5² + 2²
+    assert sd == pytest.approx(2.5, rel=0.06)  # of 400 patients
+    assert partial == pytest.approx(1.5 / 2.5, abs=0.03)
 
 
 def test_the_certificate_has_a_row_an_effect_and_twin(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def looks_of(cells: Cells, found: Sequence[Characteristic]) -> pl.DataFrame:
 
 def _dossier(spec: PowerSpec, fitted: Fitted | None, rows: pl.DataFrame, looks: pl.DataFrame, command: str) -> Dossier:
     design, evidence = spec.design, Evidence(seed=spec.seed, data=dict(fitted.data) if fitted else {})
-    certificate = savings.savings_finding(spec, rows, evidence)
+    certificate = savings.savings_finding(spec, fitted, rows, evidence)
     findings = [*findings_of(spec, rows, looks, evidence), certificate]
     told = [one for one in findings if not one.id.endswith("estimation") and (one.table or one is not certificate)]
     return Dossier(

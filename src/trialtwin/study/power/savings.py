@@ -2,12 +2,14 @@
 
 from math import sqrt
 
+import numpy as np
 import polars as pl
 
 from trialtwin.core.finding import Column, Evidence, Finding, Table, Verdict
 from trialtwin.stats.savings import Savings, savings
-from trialtwin.study.power.population import CourseSpec
+from trialtwin.study.power.population import CourseSpec, Fitted
 from trialtwin.study.power.spec import PowerSpec
+from trialtwin.trials.virtual_population import Forecast
 
 SECTION = "savings"
 
@@ -37,16 +39,30 @@ def given_baseline(people: CourseSpec, rho: float) -> tuple[float, float]:
     return sqrt(variance * (1 - explained)), rho * sqrt(1 - explained) / sqrt(1 - rho**2 * explained)
 
 
-def savings_finding(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> Finding:
+def forecast_given_baseline(people: Forecast) -> tuple[float, float]:
+    """Return the same of patients drawn from a fitted twin: moments over all its patients and draws."""
+    base = people.course[..., 0].ravel()
+    change = people.course[..., -1].ravel() - base
+    score = np.broadcast_to(people.expected, people.course.shape[:2]).ravel()
+    on = np.column_stack([np.ones_like(base), base])
+    left = [y - on @ np.linalg.lstsq(on, y, rcond=None)[0] for y in (change, score)]
+    return float(left[0].std()), float(np.corrcoef(*left)[0, 1])
+
+
+def savings_finding(spec: PowerSpec, fitted: Fitted | None, rows: pl.DataFrame, evidence: Evidence) -> Finding:
     """Return the certificate: one row an effect and twin, for the first treated arm against control."""
     people, kind = spec.population, spec.design.endpoint.kind
-    certified = []
-    if isinstance(people, CourseSpec) and kind == "continuous":
+    twins, certified = [], []
+    if isinstance(people, CourseSpec):
+        twins = [(rho, *given_baseline(people, rho)) for rho in sorted(set(spec.twins.rho))]
+    elif fitted is not None:
+        twins = [(fitted.rho, *forecast_given_baseline(fitted.forecast))]
+    if kind == "continuous":
         effects = rows.filter(pl.col("truth") != 0).unique("scenario", maintain_order=True)
         certified = [
-            (row["scenario"], rho, _saved(spec, people, row["truth"], rho))
+            (row["scenario"], rho, _saved(spec, row["truth"], sd, partial))
             for row in effects.iter_rows(named=True)
-            for rho in sorted(set(spec.twins.rho))
+            for rho, sd, partial in twins
         ]
         nothing = "No scenario with an effect: nothing to size a trial by."
     else:
@@ -66,9 +82,8 @@ def savings_finding(spec: PowerSpec, rows: pl.DataFrame, evidence: Evidence) -> 
     )
 
 
-def _saved(spec: PowerSpec, people: CourseSpec, effect: float, rho: float) -> Savings:
+def _saved(spec: PowerSpec, effect: float, sd: float, partial: float) -> Savings:
     design, asked = spec.design, spec.savings
-    sd, partial = given_baseline(people, rho)
     control, treated = design.arms[:2]
     return savings(
         effect,
