@@ -84,6 +84,19 @@ def test_the_network_finds_lines_and_bends_and_says_how_sure_it_is() -> None:
     assert 0.2 < ratio < 4.0
 
 
+def test_an_effect_is_not_moved_by_more_than_it_varies() -> None:
+    """Where each patient's measurements say little of an effect, and all of them that it varies by five SD."""
+    x = np.random.default_rng(5).normal(size=(300, 3))
+    information = np.diag([1.0, 0.02])
+    score = np.column_stack([0.5 * x[:, 1], 5.0 * x[:, 0]]) @ information
+    network = learn_network(Messages(jnp.asarray(np.tile(information, (300, 1, 1))), jnp.asarray(score)), x)
+    shift = network.shift(x)
+    size = np.mean(shift**2, axis=0)
+    assert 0.9 < size[1] < 0.95 + 1e-9
+    np.testing.assert_allclose(network.left, 1 - size, rtol=1e-9)
+    assert np.corrcoef(shift[:, 1], x[:, 0])[0, 1] > 0.95
+
+
 @pytest.mark.parametrize(("patients", "cohorts"), [(10, 20), (100, 2)])
 def test_covariates_that_say_nothing_get_no_say(patients: int, cohorts: int) -> None:
     """On average over cohorts, what is said of new patients is small beside the unit variance of an effect."""
