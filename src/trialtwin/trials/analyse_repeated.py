@@ -10,18 +10,15 @@ from types import MappingProxyType
 import numpy as np
 
 from trialtwin.core.errors import ConfigError, DataError, MismatchError
-from trialtwin.stats.imputation_model import STRATEGIES
 from trialtwin.stats.meanmodel import Factor as Coded
 from trialtwin.stats.meanmodel import MeanModel, mean_model
 from trialtwin.stats.mmrm import mmrm as fit_mmrm
 from trialtwin.stats.mmrm_result import RepeatedFit
-from trialtwin.stats.reference_imputation import conditional_mean
-from trialtwin.stats.wald import wald_estimate
 from trialtwin.trials.analyse import SCORE
-from trialtwin.trials.answer import Answer, Found, Summary, asked
+from trialtwin.trials.analyse_imputed import reference_based
+from trialtwin.trials.answer import MEANS, Answer, Found, Summary, asked
 from trialtwin.trials.outcomes import RepeatedOutcome
 
-MEANS = "difference in means"
 _ARM, _VISIT = "arm", "visit"
 
 
@@ -102,93 +99,11 @@ def procova_mmrm(
     )
 
 
-def reference_based(
-    record: RepeatedOutcome,
-    *,
-    covariates: Sequence[str] = (),
-    strategies: Mapping[str, str] | None = None,
-    delta: Mapping[str, float] | None = None,
-    level: float = 0.95,
-) -> Answer:
-    """Compare arms after imputation by conditional means under a strategy for each intercurrent event.
-
-    Each treated arm is analysed with the control alone. Standard errors are the jackknife's over patients.
-
-    Parameters
-    ----------
-    record
-        The outcome over visits, and each patient's intercurrent event.
-    covariates
-        Names of covariates and factors of the imputation model and of the ANCOVA.
-    strategies
-        Strategy of each intercurrent event by its name (``stats.imputation_model.STRATEGIES``).
-    delta
-        Added to imputed values, by arm.
-    level
-        Of the intervals.
-
-    Raises
-    ------
-    ConfigError
-        If a strategy or an arm does not exist, or patients have an event without a strategy.
-    DataError, FitError, ConvergenceError
-        As for ``conditional_mean``.
-    """
-    plans, shifts = dict(strategies or {}), dict(delta or {})
-    _require_plans(record, plans, shifts)
-    if record.patients.every_pair:
-        raise ConfigError("imputation compares arms with the control only", do="set contrasts to 'control'")
-    contrasts: list[Found] = []
-    means: dict[tuple[str, str], Found] = {}
-    for _, treated in record.patients.pairs():
-        for one in _imputed(record.pair(0, treated), covariates, plans, shifts, level):
-            if one.estimate.estimand and one.estimate.estimand.summary == MEANS:
-                contrasts.append(one)
-            else:
-                means.setdefault((one.visit, one.estimate.contrast), one)
-    return Answer(contrasts=tuple(contrasts), means=tuple(means.values()))
-
-
 type Analysis = Callable[..., Answer]
 
 REPEATED: Mapping[str, Analysis] = MappingProxyType(
     {"mmrm": mmrm, "procova_mmrm": procova_mmrm, "reference_based": reference_based}
 )
-
-
-def _imputed(
-    both: RepeatedOutcome,
-    covariates: Sequence[str],
-    plans: Mapping[str, str],
-    shifts: Mapping[str, float],
-    level: float,
-) -> list[Found]:
-    """Impute and analyse two arms: their difference and means at each visit."""
-    people = both.patients
-    columns = people.columns(covariates)
-    found = conditional_mean(
-        both.value,
-        people.arm,
-        np.zeros((len(people), 0)) if columns is None else columns.values,
-        event=both.event,
-        strategy=[plans.get(name, "MAR") for name in both.event_name],
-        delta=np.array([shifts.get(people.arms[arm], 0.0) for arm in people.arm]),
-    )
-    words = ", ".join(f"{event}: {plan}" for event, plan in plans.items()) or "MAR"
-    shifted = f", shifted by {', '.join(f'{arm} {by:g}' for arm, by in shifts.items())}" if shifts else ""
-    method = f"conditional mean imputation ({words}{shifted}), ANCOVA by visit"
-    settings = {"n": len(people), "level": level, "method": method, "variance": "jackknife", "unit": both.unit}
-    estimates = []
-    for k, visit in enumerate(both.visits):
-        for name, summary, value, se in (
-            (people.label(0, 1), MEANS, found.effect[k], found.effect_se[k]),
-            (people.arms[0], "mean", found.reference_mean[k], found.reference_se[k]),
-            (people.arms[1], "mean", found.other_mean[k], found.other_se[k]),
-        ):
-            at = asked(both.estimand, summary, visit)
-            one = wald_estimate(float(value), float(se), contrast=name, estimand=at, **settings)  # type: ignore[arg-type]
-            estimates.append(Found(one, visit))
-    return estimates
 
 
 def _analysed(
@@ -331,21 +246,3 @@ def _model(
             raise DataError("the prognostic score is missing where an outcome is not", where=", ".join(bad[:10]))
         terms.append(f"{SCORE}*{_VISIT}")
     return mean_model(terms, factors=factors, covariates=measured)
-
-
-def _require_plans(record: RepeatedOutcome, plans: Mapping[str, str], shifts: Mapping[str, float]) -> None:
-    """Refuse strategies and shifts that do not exist, and events without a strategy."""
-    events = dict.fromkeys(name for name in record.event_name if name)
-    for event, plan in plans.items():
-        if plan not in STRATEGIES:
-            raise ConfigError(f"no imputation strategy {plan!r} for {event!r}", exists=STRATEGIES)
-    without = [event for event in events if event not in plans]
-    if without:
-        raise ConfigError(
-            f"patients have the intercurrent event {without[0]!r}, and no strategy imputes after it",
-            exists=STRATEGIES,
-            do=f'write strategies = {{"{without[0]}" = "JR"}}, or "MAR"',
-        )
-    for arm in shifts:
-        if arm not in record.patients.arms:
-            raise MismatchError(f"a shift for an arm {arm!r} that does not exist", exists=record.patients.arms)

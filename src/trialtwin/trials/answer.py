@@ -10,6 +10,8 @@ import numpy as np
 from trialtwin.core.estimate import Estimand, Estimate
 from trialtwin.stats.survival import KaplanMeier
 
+MEANS = "difference in means"
+
 
 class Found(NamedTuple):
     """An estimate, and the visit it is of; its estimand's summary says what measure it is."""

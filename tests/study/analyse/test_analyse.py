@@ -13,6 +13,7 @@ from small_trial import N, page, repeated, tables, value
 from trialtwin.core.errors import ConfigError
 from trialtwin.stats.binary import miettinen_nurminen, one_table
 from trialtwin.stats.logrank import log_rank
+from trialtwin.stats.multiple_imputation import multiple_imputation
 from trialtwin.stats.reference_imputation import conditional_mean
 from trialtwin.study.analyse.run import Finished
 
@@ -71,6 +72,9 @@ def test_repeated_with_a_score_and_imputation(analyse: Analyse) -> None:
     content["analyses"] += [
         analysis("score", "procova_mmrm", covariates=["BASE"], by_visit=["BASE"], covariance="compound symmetry"),
         analysis("jump", "reference_based", covariates=["BASE"], strategies={"stop": "JR"}),
+        analysis(
+            "rubin", "reference_based", covariates=["BASE"], strategies={"stop": "JR"}, inference="Rubin", draws=20
+        ),
         analysis("tip", "reference_based", covariates=["BASE"], strategies={"stop": "MAR"}, delta={"Active": 2.0}),
     ]
     content["multiplicity"] = {
@@ -86,7 +90,7 @@ def test_repeated_with_a_score_and_imputation(analyse: Analyse) -> None:
     p = [value(done, "main", label, "p", visit) for visit in ("Week 12", "Week 4")]
     adjusted = [value(done, "main", label, "adjusted p", visit) for visit in ("Week 12", "Week 4")]
     assert adjusted == [p[0], max(p)]
-    assert [f.figure.kind for f in done.dossier.findings if f.figure] == ["forest", *["interval"] * 5]
+    assert [f.figure.kind for f in done.dossier.findings if f.figure] == ["forest", *["interval"] * 6]
     known = tables()
     people = known["adsl"].filter(pl.col("FASFL") == "Y")
     wide = known["adqs"].pivot("AVISIT", index=["USUBJID", "BASE"], values="CHG")
@@ -99,6 +103,9 @@ def test_repeated_with_a_score_and_imputation(analyse: Analyse) -> None:
         found = conditional_mean(y, active, wide["BASE"].to_numpy()[:, None], **how)
         for stat, expected in (("estimate", found.effect[2]), ("se", found.effect_se[2])):
             assert value(done, name, label, stat, "Week 12") == pytest.approx(expected, rel=1e-9)
+    drawn = multiple_imputation(y, active, wide["BASE"].to_numpy()[:, None], **jump, imputations=20, seed=1)
+    assert value(done, "rubin", label, "estimate", "Week 12") == pytest.approx(drawn.effect[2].value, rel=1e-9)
+    assert value(done, "rubin", label, "se", "Week 12") > value(done, "jump", label, "se", "Week 12")
 
 
 def test_a_graph_that_passes_all_on_is_holms_procedure(analyse: Analyse) -> None:

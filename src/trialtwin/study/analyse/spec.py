@@ -212,6 +212,9 @@ class AnalysisSpec(Part):
     ties: Literal["Efron", "Breslow", "exact"] | None = None
     horizon: float | None = None
     strategies: dict[str, str] | None = Field(default=None, description="imputation after each intercurrent event")
+    inference: Literal["jackknife", "bootstrap", "Rubin"] | None = Field(default=None, description="after imputation")
+    draws: Annotated[int, Field(ge=2, le=10_000)] | None = Field(default=None, description="samples or imputations")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     delta: dict[str, float] | None = Field(default=None, description="shift of imputed values, by arm")
 
     def options(self) -> dict[str, Any]:
