@@ -64,18 +64,21 @@ def main() -> None:
     cohort = decline(asked.patients)
     print(f"{asked.patients} patients, {len(DAYS)} visits, 2 outcomes")
     print("| model | fit (s) | processor time (s) | memory (MiB) |\n|---|---:|---:|---:|")
+    told = []
     for name in asked.models:
         model = build_model(name, find_disease(asked.disease) if MODELS[name].takes_disease else None)
         worked = time.process_time()
         try:
             with measured() as cost:
-                model.fit(cohort, key=jax.random.key(0))
+                twin = model.fit(cohort, key=jax.random.key(0))
         except TrialTwinError as error:
             print(f"| {name} | failed: {error.what} | | |", flush=True)
             continue
         print(
             f"| {name} | {cost.seconds:.1f} | {time.process_time() - worked:.1f} | {cost.mebibytes:.0f} |", flush=True
         )
+        told += [f"{name}, {one.name}: {one.value}" for one in twin.assumptions if one.name.startswith("residual")]
+    print("\n".join(told))
 
 
 if __name__ == "__main__":

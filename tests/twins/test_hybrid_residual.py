@@ -4,51 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from residual import DAYS, DISEASE, growing
 
 from trialtwin.core.cohort import Cohort
 from trialtwin.core.errors import MismatchError
 from trialtwin.core.trajectories import Trajectories
 from trialtwin.core.treatment import NoTreatment
 from trialtwin.core.twin import AbstractTwin
-from trialtwin.core.variables import Variable
-from trialtwin.diseases.amyloid_turnover import AmyloidTurnover
+from trialtwin.stats.calibration import crps
 from trialtwin.twins.hybrid import Hybrid, HybridTwin
 from trialtwin.twins.hybrid_disease import FAR, LATE, LIMIT, Corrected, Own, Residual, blank
 from trialtwin.twins.hybrid_reading import read
 from trialtwin.twins.mechanistic import Mechanistic
 
 KEY = jax.random.key(4)
-DISEASE = AmyloidTurnover("amyloid-turnover-kandadi")
-DAYS = np.array([0.0, 182.0, 364.0, 546.0, 728.0])
-CONCEPT = "amyloid-PET-SUVR"
-
-
-def patients(n: int, seed: int, *, growth: float) -> Cohort:
-    """Return patients measured by amyloid PET, error 4 %, who follow no model of the house.
-
-    S' = growth (S − 1) (2.4 − S) per year, in steps of a day; the disease says that S stays where it is.
-    """
-    rng = np.random.default_rng(seed)
-    suvr = np.clip(1.45 * np.exp(0.15 * rng.normal(size=n)), 1.02, 2.38)
-    course = [suvr]
-    for _ in range(int(DAYS[-1])):
-        suvr = suvr + growth * (suvr - 1.0) * (2.4 - suvr) / 365.25
-        course.append(suvr)
-    mean = np.stack(course, axis=1)[:, DAYS.astype(int)]
-    values = (mean * (1 + 0.04 * rng.normal(size=mean.shape)))[..., None]
-    return Cohort(
-        ids=tuple(f"{seed}-{i}" for i in range(n)),
-        variables=(),
-        covariates=np.zeros((n, 0)),
-        outcomes=(Variable("SUVR", lower=0.0, upper=5.0, concept=CONCEPT),),
-        visits=tuple(f"day {day:g}" for day in DAYS),
-        nominal=DAYS,
-        times=np.tile(DAYS, (n, 1)),
-        values=values,
-        observed=np.isfinite(values),
-        treatments=("placebo",),
-        received=np.zeros(n, dtype=np.int64),
-    )
 
 
 def ask(twin: AbstractTwin, cohort: Cohort, draws: int = 128) -> Trajectories:
@@ -58,24 +27,17 @@ def ask(twin: AbstractTwin, cohort: Cohort, draws: int = 128) -> Trajectories:
 @pytest.fixture(scope="module")
 def twin() -> HybridTwin:
     """Return the twin of patients whose amyloid grows, which the mechanism denies."""
-    return Hybrid(DISEASE).fit(patients(96, 1, growth=0.25), key=KEY)
-
-
-def crps(course: Trajectories, truth: np.ndarray) -> np.ndarray:
-    """Return each patient's CRPS at the last visit."""
-    draws = np.sort(course.values[:, :, -1, 0], axis=0)
-    n = len(draws)
-    weights = (2 * np.arange(1, n + 1) - n - 1)[:, None]
-    return np.abs(draws - truth).mean(axis=0) - (weights * draws).sum(axis=0) / n**2
+    return Hybrid(DISEASE).fit(growing(96, 1), key=KEY)
 
 
 @pytest.mark.parametrize("day", [0.0, 182.0])
 def test_law_where_the_mechanism_is_wrong_the_residual_forecasts_better(twin: HybridTwin, day: float) -> None:
     """Paired over 96 new patients against the mechanism, fitted to the same patients on its own."""
-    others = patients(96, 2, growth=0.25)
-    plain = Mechanistic(DISEASE).fit(patients(96, 1, growth=0.25), key=KEY)
+    others = growing(96, 2)
+    plain = Mechanistic(DISEASE).fit(growing(96, 1), key=KEY)
     truth = others.values[:, -1, 0]
-    gain = crps(ask(plain, others.until(day)), truth) - crps(ask(twin, others.until(day)), truth)
+    worse, better = (crps(ask(one, others.until(day)).values[:, :, -1, 0], truth) for one in (plain, twin))
+    gain = worse - better
     assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain)), (gain.mean(), gain.std())
 
 
@@ -94,19 +56,19 @@ def test_the_reading_says_what_bends_which_mechanism_and_how_well_it_says_it(twi
 
 def test_law_where_the_mechanism_is_right_a_residual_is_seldom_kept() -> None:
     """Of 6 cohorts at most 1: a share of 2 % would exceed that with a probability of 0.6 % (0 of 80 were seen)."""
-    kept = [Hybrid(DISEASE).fit(patients(32, seed, growth=0.0), key=KEY).reading is not None for seed in range(6)]
+    kept = [Hybrid(DISEASE).fit(growing(32, seed, growth=0.0), key=KEY).reading is not None for seed in range(6)]
     assert sum(kept) <= 1
 
 
 def test_ten_patients_are_enough_to_fit(twin: HybridTwin) -> None:
-    few = Hybrid(DISEASE).fit(patients(10, 3, growth=0.25), key=KEY)
-    course = ask(few, patients(20, 4, growth=0.25).until(0.0))
+    few = Hybrid(DISEASE).fit(growing(10, 3), key=KEY)
+    course = ask(few, growing(20, 4).until(0.0))
     assert (course.implausible() == 0).all()
     assert course.values.std(axis=0).min() > 0.01
 
 
 def test_no_draw_leaves_what_is_possible(twin: HybridTwin) -> None:
-    course = ask(twin, patients(96, 2, growth=0.25).until(-1.0), draws=400)
+    course = ask(twin, growing(96, 2).until(-1.0), draws=400)
     assert course.values.size >= 1e5
     assert (course.implausible() == 0).all()
 

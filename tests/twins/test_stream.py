@@ -26,6 +26,28 @@ def test_chunks_expect_what_is_expected_at_once() -> None:
     np.testing.assert_allclose(np.concatenate([part.expected for part in parts]), whole.expected, rtol=1e-9)
 
 
+def test_many_chunks_come_in_order_and_do_not_depend_on_how_many_are_made_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    twin, asked = Baseline().fit(lines(1), key=KEY), lines(2).until(0)
+    found = []
+    for processors in (1, 2, 16):
+        monkeypatch.setattr("os.cpu_count", lambda n=processors: n)
+        found.append(list(stream_predict(twin, asked, NoTreatment(), AT, draws=16, key=KEY, chunk=5)))
+        assert sum((part.ids for part in found[-1]), ()) == asked.ids
+    for parts in found[1:]:
+        for one, other in zip(found[0], parts, strict=True):
+            np.testing.assert_array_equal(one.values, other.values)
+
+
+def test_a_stream_can_be_left_early() -> None:
+    twin, asked = Law().fit(lines(1), key=KEY), lines(2).until(0)
+    parts = stream_predict(twin, asked, NoTreatment(), AT, draws=16, key=KEY, chunk=5)
+    assert len(next(parts)) == len(next(parts)) == 5
+    parts.close()
+    assert list(parts) == []
+
+
 def test_own_times_are_each_patients_own() -> None:
     twin, asked = Law().fit(lines(1), key=KEY), lines(2).until(0)
     own = AT + np.arange(60)[:, None]

@@ -243,9 +243,10 @@ def _inferred(
     Searched from where the modes were and from where they were without a residual, so that the density does not depend
     on the way that led there. The value of a patient who is not found is NaN.
     """
-    first, second = (infer(bent, jnp.asarray(population), start, data, grid) for start in starts)
+    first = infer(bent, jnp.asarray(population), starts[0], data, grid)
+    second = first if starts[1] is starts[0] else infer(bent, jnp.asarray(population), starts[1], data, grid)
     values, scores = (a.copy() for a in _at(bent, population, first.position, data, grid))
-    values[~np.asarray(first.converged)] = -np.inf
+    values[~(np.asarray(first.converged) & np.isfinite(values))] = -np.inf
     position = np.array(first.position)
     apart = np.abs(position - np.asarray(second.position)).max(axis=1)
     other = np.flatnonzero(np.asarray(second.converged) & ~(apart < APART))

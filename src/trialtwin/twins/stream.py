@@ -20,6 +20,7 @@ from trialtwin.core.treatment import AbstractTreatment
 from trialtwin.core.twin import AbstractTwin, Times, patient_times
 
 CHUNK = 1000  # patients
+MOST_WORKERS = 8  # chunks made at a time: each takes memory
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -80,7 +81,7 @@ def _chunks(
         own = times if np.ndim(times) == 1 else times[index]
         return twin.predict(patients.take(index), treatment, own, draws=draws, key=jax.random.fold_in(key, number))
 
-    count, workers = -(-len(patients) // chunk), os.cpu_count() or 1
+    count, workers = -(-len(patients) // chunk), min(os.cpu_count() or 1, MOST_WORKERS)
     pool = ThreadPoolExecutor(workers)
     try:
         # the first alone: what it compiles is there for the others
